@@ -1,0 +1,108 @@
+# Copyright: crm.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What systemd units are, against what they should be. Pure; nothing is run here."""
+
+from __future__ import annotations
+
+import typing as t
+
+PROPERTIES = ("Id", "Names", "LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload")
+RUNNING = ("active", "reloading")
+STOPPED = ("inactive", "failed")
+ENABLED = ("enabled", "enabled-runtime")
+# Units without an [Install] section: there is nothing to enable or disable.
+FIXED = ("static", "indirect", "generated", "transient", "alias")
+
+
+class Action(t.NamedTuple):
+    """One systemctl verb for some units, and why."""
+
+    verb: str
+    units: tuple
+    reason: str
+
+
+def parse_show(output: str) -> dict[str, dict[str, str]]:
+    """`systemctl show -p ...` of several units -> {name: {property: value}}.
+
+    Every name of a unit (aliases too) is a key, so that a unit is found under
+    the name that it was asked for.
+    """
+    units: dict[str, dict[str, str]] = {}
+    for block in output.strip().split("\n\n"):
+        properties = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        names = set(properties.get("Names", "").split()) | {properties.get("Id", "")}
+        for name in names - {""}:
+            units[name] = properties
+    return units
+
+
+def full_name(name: str) -> str:
+    """'nginx' -> 'nginx.service', as systemctl reads it."""
+    suffixes = (".service", ".socket", ".timer", ".target", ".mount", ".path", ".slice", ".swap", ".automount", ".scope")
+    return name if name.endswith(suffixes) else name + ".service"
+
+
+def missing(wanted: t.Iterable[dict], live: dict[str, dict[str, str]]) -> list[str]:
+    """Names of wanted units that systemd does not know."""
+    return [
+        unit["name"]
+        for unit in wanted
+        if live.get(full_name(unit["name"]), {}).get("LoadState", "not-found") in ("not-found", "")
+    ]
+
+
+def plan(wanted: t.Iterable[dict], live: dict[str, dict[str, str]], reload: bool = False) -> list[Action]:
+    """The systemctl calls, in order: reload, enable, disable, start, stop.
+
+    :param wanted: dicts with ``name``, ``state`` (started, stopped, unmanaged),
+        ``enabled`` (True, False or None for as it is).
+    :param live: what :func:`parse_show` returned.
+    :param reload: ask for daemon-reload even where systemd does not.
+    """
+    verbs: dict[str, list[str]] = {"enable": [], "disable": [], "start": [], "stop": []}
+    stale = []
+    for unit in wanted:
+        name = full_name(unit["name"])
+        now = live.get(name, {})
+        if now.get("NeedDaemonReload") == "yes":
+            stale.append(name)
+        file_state = now.get("UnitFileState", "")
+        if unit.get("enabled") is True and file_state not in ENABLED + FIXED:
+            verbs["enable"].append(name)
+        if unit.get("enabled") is False and file_state in ENABLED:
+            verbs["disable"].append(name)
+        active = now.get("ActiveState", "inactive")
+        if unit["state"] == "started" and active not in RUNNING:
+            verbs["start"].append(name)
+        if unit["state"] == "stopped" and active not in STOPPED:
+            verbs["stop"].append(name)
+    actions = []
+    if stale or reload:
+        actions.append(Action("daemon-reload", (), "unit files changed on disk" if stale else "asked for"))
+    reasons = {"enable": "not enabled", "disable": "enabled", "start": "not running", "stop": "running"}
+    for verb, names in verbs.items():
+        if names:
+            actions.append(Action(verb, tuple(names), reasons[verb]))
+    return actions
+
+
+def describe(wanted: t.Iterable[dict], live: dict[str, dict[str, str]], after: bool) -> str:
+    """One side of the diff: a line a unit with its running and enabled state."""
+    lines = []
+    for unit in wanted:
+        now = live.get(full_name(unit["name"]), {})
+        active = now.get("ActiveState", "absent")
+        enabled = now.get("UnitFileState", "") or "absent"
+        if after:
+            if unit["state"] == "started":
+                active = active if active in RUNNING else "active"
+            elif unit["state"] == "stopped":
+                active = active if active in STOPPED else "inactive"
+            if unit.get("enabled") is True and enabled not in ENABLED + FIXED:
+                enabled = "enabled"
+            elif unit.get("enabled") is False and enabled in ENABLED:
+                enabled = "disabled"
+        lines.append(f"{full_name(unit['name'])}: {active}, {enabled}\n")
+    return "".join(lines)

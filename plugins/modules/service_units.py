@@ -1,0 +1,148 @@
+#!/usr/bin/python
+# Copyright: crm.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: service_units
+short_description: Keep a set of systemd units running, stopped, enabled or disabled
+version_added: 0.1.0
+description:
+  - Reads the state of all named units with one C(systemctl show) and acts only on those that differ.
+  - Reloads systemd's configuration where a unit file has changed on disk.
+  - For a restart use M(ansible.builtin.systemd_service) in a handler; this module never restarts what runs.
+options:
+  units:
+    description: The units, in the order in which they are started.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: Name of the unit; C(.service) may be left out.
+        type: str
+        required: true
+      state:
+        description: Whether it runs. V(unmanaged) looks at O(units[].enabled) only.
+        type: str
+        choices: [started, stopped, unmanaged]
+        default: started
+      enabled:
+        description: Whether it starts at boot. Left as it is when not given.
+        type: bool
+  daemon_reload:
+    description: Reload systemd's configuration even where no unit asks for it.
+    type: bool
+    default: false
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
+attributes:
+  check_mode:
+    support: full
+    details: A unit that does not exist yet is reported as a change, since an earlier task would have installed it.
+  diff_mode:
+    support: full
+  platform:
+    platforms: posix
+requirements:
+  - systemd as the running init system
+author:
+  - The crm.platform maintainers (@crm-platform)
+"""
+
+EXAMPLES = r"""
+- name: Keep the CRM and its front running, now and after a reboot
+  crm.platform.service_units:
+    units:
+      - name: crm-platform
+        enabled: true
+      - name: nginx
+        enabled: true
+      - name: apache2
+        state: stopped
+        enabled: false
+"""
+
+RETURN = r"""
+actions:
+  description: The C(systemctl) calls that were made, or would be in check mode.
+  returned: always
+  type: list
+  elements: str
+  sample: ["start nginx.service"]
+journal:
+  description: The last lines of the journal of the units that did not start.
+  returned: when a unit did not start
+  type: list
+  elements: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.crm.platform.plugins.module_utils import units as lib
+
+
+def read_units(module, wanted):
+    names = [lib.full_name(unit["name"]) for unit in wanted]
+    command = ["systemctl", "show", "--no-pager", "--property", ",".join(lib.PROPERTIES), "--"] + names
+    rc, out, err = module.run_command(command)
+    if rc != 0:
+        module.fail_json(msg=f"units: systemd does not answer ({' '.join(err.split())}); boot the host with systemd first")
+    return lib.parse_show(out)
+
+
+def run_action(module, action):
+    rc, dummy, err = module.run_command(["systemctl", action.verb, *action.units])
+    if rc == 0:
+        return
+    journal = []
+    for unit in action.units:
+        dummy, out, dummy = module.run_command(["journalctl", "--no-pager", "-n", "10", "-o", "cat", "-u", unit])
+        journal += [f"{unit}: {line}" for line in out.splitlines()]
+    module.fail_json(
+        msg=f"units: `systemctl {action.verb} {' '.join(action.units)}` failed: {' '.join(err.split())}",
+        journal=journal,
+    )
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "units": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "state": {"type": "str", "choices": ["started", "stopped", "unmanaged"], "default": "started"},
+                    "enabled": {"type": "bool"},
+                },
+            },
+            "daemon_reload": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
+    wanted = module.params["units"]
+    live = read_units(module, wanted)
+    absent = lib.missing(wanted, live)
+    if absent and not module.check_mode:
+        module.fail_json(msg=f"units: systemd knows no unit {', '.join(absent)}; install what brings it, or correct the name")
+    actions = lib.plan(wanted, live, module.params["daemon_reload"])
+    result = {
+        "changed": bool(actions),
+        "actions": [" ".join((action.verb,) + action.units) for action in actions],
+        "diff": {
+            "before": lib.describe(wanted, live, after=False),
+            "after": lib.describe(wanted, live, after=True),
+        },
+    }
+    if not module.check_mode:
+        for action in actions:
+            run_action(module, action)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
