@@ -1,0 +1,25 @@
+# Copyright: crm.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Make `ansible_collections.crm.platform` importable: it is this checkout."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import hypothesis
+from ansible.utils.collection_loader._collection_finder import _AnsibleCollectionFinder
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+
+from run_tests import environment
+
+_AnsibleCollectionFinder(paths=[environment()["ANSIBLE_COLLECTIONS_PATH"]])._install()
+
+hypothesis.settings.register_profile(
+    "house", deadline=None, derandomize=True, database=None, max_examples=200,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture],
+)
+hypothesis.settings.load_profile("house")

@@ -1,0 +1,116 @@
+# Copyright: crm.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run the project's tests, one line a suite: what it is, how long it took, how it ended.
+
+    run_tests.py lint unit          these two, in this order
+    run_tests.py --list             what there is
+
+A suite that fails does not keep the others from running: one run tells all
+that is wrong. The log of each is in .cache/log; a failing one is shown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = ROOT / ".cache"
+COLLECTIONS = CACHE / "collections"
+
+
+def script(name: str) -> str:
+    """A command of the virtual environment that runs this file."""
+    beside = Path(sys.executable).with_name(name)
+    return str(beside) if beside.exists() else name
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """The environment in which Ansible finds this checkout as crm.platform, and nothing of the user's."""
+    link = COLLECTIONS / "ansible_collections" / "crm" / "platform"
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if not link.exists():
+        link.unlink(missing_ok=True)
+        try:
+            link.symlink_to(os.path.relpath(ROOT, link.parent))
+        except FileExistsError:  # a suite beside this one was quicker
+            pass
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    return {
+        **os.environ,
+        "PATH": path,
+        "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
+        "ANSIBLE_HOME": str(CACHE / "ansible"),
+        "ANSIBLE_NOCOLOR": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        **extra,
+    }
+
+
+def tool(name: str, *arguments: str) -> list[str]:
+    return [sys.executable, str(ROOT / "tools" / f"{name}.py"), *arguments]
+
+
+def pytest(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "pytest", "-q", "--durations=5", *arguments]
+
+
+SUITES: dict[str, tuple[str, list[str]]] = {
+    "lint": ("ansible-lint, yamllint, documentation, words", tool("lint")),
+    "sanity": ("ansible-test sanity", tool("sanity")),
+    "unit": ("logic and the order of the house", pytest("-n", "auto", "tests/unit")),
+    "integration": ("modules in a container", pytest("tests/integration")),
+    "molecule": ("the whole platform, twice", tool("molecule")),
+    "system": ("drift, kill, reboot, bad input", pytest("tests/system")),
+}
+
+
+def run(name: str, verbose: bool) -> bool:
+    _what, command = SUITES[name]
+    log = CACHE / "log" / f"{name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    print(f"==> {name}: {SUITES[name][0]}", flush=True)
+    began = time.monotonic()
+    if verbose:
+        status = subprocess.run(command, cwd=ROOT, env=environment(), check=False).returncode
+    else:
+        with log.open("w") as stream:
+            status = subprocess.run(command, cwd=ROOT, env=environment(), check=False, stdout=stream, stderr=subprocess.STDOUT).returncode
+    took = time.monotonic() - began
+    if status and not verbose:
+        print(log.read_text(errors="replace"), end="")
+    elif not verbose:
+        last = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        print(f"    {last[-1].strip('= ')}" if last else "    (nothing said)")
+    print(f"    {'FAILED' if status else 'ok'} in {took:.0f} s", flush=True)
+    return status == 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help=", ".join(SUITES))
+    parser.add_argument("--list", action="store_true", help="say what there is")
+    parser.add_argument("-v", "--verbose", action="store_true", help="show each suite's output as it comes")
+    arguments = parser.parse_args()
+    if arguments.list or not arguments.suites:
+        for name, (what, _command) in SUITES.items():
+            print(f"{name:12} {what}")
+        return 0
+    unknown = [name for name in arguments.suites if name not in SUITES]
+    if unknown:
+        parser.error(f"no suite {', '.join(unknown)}; there are {', '.join(SUITES)}")
+    began = time.monotonic()
+    ended = {name: run(name, arguments.verbose) for name in arguments.suites}
+    failed = [name for name, good in ended.items() if not good]
+    print(f"{len(ended) - len(failed)} passed, {len(failed)} failed", flush=True)
+    print(f"suites: {', '.join(ended)}; {time.monotonic() - began:.0f} s" + (f"; failed: {', '.join(failed)}" if failed else ""), flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
