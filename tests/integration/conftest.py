@@ -1,0 +1,44 @@
+# Copyright: crm.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One Debian 12 host for all tests of modules; each test has a directory of its own on it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+
+import hosts  # pylint: disable=wrong-import-position
+import plays  # pylint: disable=wrong-import-position
+
+
+@pytest.fixture(scope="session")
+def host():
+    made = hosts.Host("integration")
+    try:
+        yield made.create()
+    finally:
+        made.remove()
+
+
+@pytest.fixture
+def place(host, request):
+    """An empty directory on the host."""
+    path = f"/srv/{request.node.name.translate(str.maketrans('[]/ ', '____'))}"
+    host.run("mkdir", path)
+    return path
+
+
+@pytest.fixture
+def call(host, tmp_path):
+    """call(module, options, ...): one task with one module of the collection."""
+
+    def one(module, options, *arguments, **task):
+        play = [{"hosts": "all", "gather_facts": False, "tasks": [{"name": "Call it", f"crm.platform.{module}": options, **task}]}]
+        return plays.run(tmp_path, play, plays.inventory(host.name), *arguments, timeout=120)
+
+    return one

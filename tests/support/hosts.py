@@ -1,0 +1,101 @@
+# Copyright: crm.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Throw-away hosts: containers that boot systemd, from the images that tools/lab.py builds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+
+CAPABILITIES = ("SYS_ADMIN", "NET_ADMIN", "NET_RAW", "SYS_PTRACE")
+BOOT_TIMEOUT = 60
+
+
+def engine(*words: str, check: bool = True, **options) -> subprocess.CompletedProcess:
+    done = subprocess.run(["docker", *words], check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+    if check and done.returncode:
+        raise AssertionError(f"docker {' '.join(words)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
+    return done
+
+
+def image(system: str) -> str:
+    """The base image of a system (debian12, debian13), built where it is absent."""
+    name = f"crm-platform/{system}:base"
+    if engine("image", "inspect", name, check=False).returncode:
+        subprocess.run([sys.executable, str(ROOT / "tools" / "lab.py"), "image", system], check=True)
+    return name
+
+
+class Host:
+    """One container. Its name starts with crm-test, so that what a killed test left is told apart."""
+
+    def __init__(self, label: str, system: str = "debian12", source: str | None = None) -> None:
+        self.name = f"crm-test-{label}-{uuid.uuid4().hex[:6]}"
+        self.image = source or image(system)
+
+    def create(self) -> "Host":
+        engine(
+            "run", "--detach", "--name", self.name, "--hostname", self.name, "--stop-signal", "SIGRTMIN+3",
+            *[word for capability in CAPABILITIES for word in ("--cap-add", capability)],
+            "--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined",
+            "--tmpfs", "/run", "--tmpfs", "/tmp", "--volume", "/sys/fs/cgroup:/sys/fs/cgroup:rw",
+            self.image, "/lib/systemd/systemd",
+        )
+        self.wait_until_booted()
+        return self
+
+    def wait_until_booted(self) -> None:
+        self.wait_for("systemd to have booted", lambda: self.run("systemctl", "is-system-running", check=False).stdout.strip() in ("running", "degraded"), BOOT_TIMEOUT)
+
+    def wait_for(self, what: str, condition, timeout: float) -> float:
+        """Seconds until the condition holds; an assertion where it does not in time."""
+        began = time.monotonic()
+        while not condition():
+            assert time.monotonic() - began < timeout, f"{self.name}: waited {timeout:.0f} s for {what}"
+            time.sleep(0.3)
+        return time.monotonic() - began
+
+    def run(self, *words: str, check: bool = True, **options) -> subprocess.CompletedProcess:
+        interactive = ("--interactive",) if "input" in options else ()
+        return engine("exec", *interactive, self.name, *words, check=check, **options)
+
+    def sh(self, script: str, check: bool = True) -> str:
+        return self.run("sh", "-c", script, check=check).stdout
+
+    def read(self, path: str) -> str:
+        return self.run("cat", path).stdout
+
+    def stat(self, path: str) -> str:
+        """Kind, owner, group and mode, as in `regular file root:root 644`."""
+        return self.run("stat", "--format", "%F %U:%G %a", path).stdout.strip()
+
+    def write(self, path: str, text: str) -> None:
+        self.run("sh", "-c", 'cat > "$1"', "sh", path, input=text)
+
+    @property
+    def address(self) -> str:
+        return engine("inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", self.name).stdout.strip()
+
+    def restart(self) -> None:
+        """As a server that is rebooted: everything stops, then init starts anew."""
+        engine("stop", "--time", "30", self.name)
+        engine("start", self.name)
+        self.wait_until_booted()
+
+    def save_as(self, name: str) -> None:
+        """Keep the stopped state as an image, from which copies start."""
+        engine("commit", "--change", 'CMD ["/lib/systemd/systemd"]', self.name, name)
+
+    def remove(self) -> None:
+        if os.environ.get("CRM_TEST_KEEP"):
+            print(f"kept {self.name}")
+            return
+        engine("rm", "--force", "--volumes", self.name, check=False)
