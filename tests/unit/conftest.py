@@ -9,15 +9,17 @@ import sys
 from pathlib import Path
 
 import hypothesis
+import hypothesis.configuration
 from ansible.utils.collection_loader._collection_finder import _AnsibleCollectionFinder
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 
-from run_tests import environment
+from run_tests import CACHE, environment
 
 _AnsibleCollectionFinder(paths=[environment()["ANSIBLE_COLLECTIONS_PATH"]])._install()
 
+hypothesis.configuration.set_hypothesis_home_dir(str(CACHE / "hypothesis"))
 hypothesis.settings.register_profile(
     "house", deadline=None, derandomize=True, database=None, max_examples=200,
     suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture],
