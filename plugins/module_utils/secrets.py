@@ -10,6 +10,7 @@ import re
 import secrets
 import stat
 import string
+import tempfile
 
 ALPHABET = string.ascii_letters + string.digits
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*\Z")
@@ -57,19 +58,31 @@ def rights_differ(path: str, mode: int) -> bool:
     return stat.S_IMODE(info.st_mode) != mode or info.st_uid != 0 or info.st_gid != 0
 
 
-def store(path: str, value: str) -> None:
-    """Write the secret in one atomic step, root-only from its first byte."""
-    staged = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.crm-staged")
+def store(path: str, value: str, replace: bool = True) -> str:
+    """Write the secret in one atomic step, root-only from its first byte.
+
+    :param replace: overwrite what is there; else whoever came first has won,
+        so that two runs at a time hand out the same secret.
+    :returns: the secret that is stored now.
+    """
+    descriptor, staged = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", dir=os.path.dirname(path))
     try:
-        os.unlink(staged)
-    except FileNotFoundError:
-        pass
-    descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, FILE_MODE)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        stream.write(value + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(staged, path)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            os.fchmod(stream.fileno(), FILE_MODE)
+            stream.write(value + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        if replace or (os.path.exists(path) and read(path) is None):
+            os.replace(staged, path)
+            return value
+        try:
+            os.link(staged, path)
+            return value
+        except FileExistsError:
+            return read(path) or value
+    finally:
+        if os.path.exists(staged):
+            os.unlink(staged)
 
 
 def protect(path: str, mode: int) -> None:

@@ -107,7 +107,7 @@ def converge(module, directory, wanted):
     if stored is None or (given is not None and given != stored):
         value = given if given is not None else lib.generate(wanted["length"])
         if not module.check_mode:
-            lib.store(path, value)
+            value = lib.store(path, value, replace=stored is not None)
         return value, "made" if stored is None else "replaced"
     if lib.rights_differ(path, lib.FILE_MODE):
         if not module.check_mode:
