@@ -256,7 +256,8 @@ class Transaction:
                 os.symlink(step.spec["target"], staged)
                 os.replace(staged, step.path)
             else:
-                os.replace(self._staged.pop(step.path), step.path)
+                os.replace(self._staged[step.path], step.path)
+                del self._staged[step.path]
 
     def discard(self) -> None:
         """Remove what was staged and not moved."""

@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import secrets
 import stat
 import string
-import tempfile
 
 ALPHABET = string.ascii_letters + string.digits
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*\Z")
@@ -65,24 +65,28 @@ def store(path: str, value: str, replace: bool = True) -> str:
         so that two runs at a time hand out the same secret.
     :returns: the secret that is stored now.
     """
-    descriptor, staged = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", dir=os.path.dirname(path))
+    directory = os.path.dirname(path)
+    staged = os.path.join(directory, f".{os.path.basename(path)}.crm-staged")
+    lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not replace:
+            stored = read(path)
+            if stored is not None:
+                return stored
+        try:
+            os.unlink(staged)
+        except FileNotFoundError:
+            pass
+        descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, FILE_MODE)
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            os.fchmod(stream.fileno(), FILE_MODE)
             stream.write(value + "\n")
             stream.flush()
             os.fsync(stream.fileno())
-        if replace or (os.path.exists(path) and read(path) is None):
-            os.replace(staged, path)
-            return value
-        try:
-            os.link(staged, path)
-            return value
-        except FileExistsError:
-            return read(path) or value
+        os.replace(staged, path)
+        return value
     finally:
-        if os.path.exists(staged):
-            os.unlink(staged)
+        os.close(lock)
 
 
 def protect(path: str, mode: int) -> None:
