@@ -250,12 +250,11 @@ class Transaction:
                     os.rmdir(step.path)
                 else:
                     os.unlink(step.path)
-            elif state == "link":
-                staged = _staged_name(step.path)
-                _unlink(staged)
-                os.symlink(step.spec["target"], staged)
-                os.replace(staged, step.path)
             else:
+                if state == "link":
+                    self._staged[step.path] = staged = _staged_name(step.path)
+                    _unlink(staged)
+                    os.symlink(step.spec["target"], staged)
                 os.replace(self._staged[step.path], step.path)
                 del self._staged[step.path]
 
