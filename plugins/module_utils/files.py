@@ -305,7 +305,8 @@ class Transaction:
                 _unlink(path)
                 os.symlink(current.target, path)
             elif current.kind == "directory":
-                os.mkdir(path, current.mode)
+                if not os.path.isdir(path):
+                    os.mkdir(path, current.mode)
                 os.chown(path, current.uid, current.gid)
             else:
                 staged = _staged_name(path)
