@@ -77,8 +77,8 @@ class Host:
         """Kind, owner, group and mode, as in `regular file root:root 644`."""
         return self.run("stat", "--format", "%F %U:%G %a", path).stdout.strip()
 
-    def write(self, path: str, text: str) -> None:
-        self.run("sh", "-c", 'cat > "$1"', "sh", path, input=text)
+    def write(self, path: str, text: str, umask: str = "022") -> None:
+        self.run("sh", "-c", 'umask "$2"; cat > "$1"', "sh", path, umask, input=text)
 
     @property
     def address(self) -> str:

@@ -74,15 +74,14 @@ class Client:
         return self.call("model.party.party.read", [party], ["name"], {})[0]["name"]
 
 
-class Searchers(threading.Thread):
+class Searchers:
     """Clients that search without a pause; tells the longest time in which none was answered rightly."""
 
     def __init__(self, client: Client, count: int, party: int, name: str) -> None:
-        super().__init__(daemon=True)
-        self.client, self.count, self.party, self.name_ = client, count, party, name
+        self.client, self.count, self.party, self.name = client, count, party, name
         self.answers: list[float] = []
         self.errors: list[str] = []
-        self._stop = threading.Event()
+        self._stopped = threading.Event()
         self._threads = [threading.Thread(target=self._search, daemon=True) for dummy in range(count)]
 
     def __enter__(self) -> "Searchers":
@@ -93,21 +92,21 @@ class Searchers(threading.Thread):
         return self
 
     def __exit__(self, *dummy: t.Any) -> None:
-        self._stop.set()
+        self._stopped.set()
         for thread in self._threads:
             thread.join(self.client.timeout + 5)
 
     def _search(self) -> None:
-        while not self._stop.is_set():
+        while not self._stopped.is_set():
             try:
-                found = self.client.call("model.party.party.search", [["name", "=", self.name_]], 0, 5, None, {})
+                found = self.client.call("model.party.party.search", [["name", "=", self.name]], 0, 5, None, {})
                 if self.party in found:
                     self.answers.append(time.monotonic())
                 else:
                     self.errors.append(f"wrong answer {found}")
             except (Refused, OSError, http.client.HTTPException) as error:
                 self.errors.append(str(error))
-            self._stop.wait(0.1)
+            self._stopped.wait(0.1)
 
     @property
     def longest_gap(self) -> float:

@@ -15,9 +15,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tests" / "support"
 import platforms  # pylint: disable=wrong-import-position
 
 
+def name_of(host):
+    """The container of a host of testinfra, whichever way that connects."""
+    return host.backend.get_pytest_id().split("://")[-1].split("?")[0]
+
+
 @pytest.fixture(scope="module")
 def crm(host):
-    return platforms.Platform(host.backend.name, "crm.example.test")
+    return platforms.Platform(name_of(host), "crm.example.test")
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +33,7 @@ def client(crm):
 @pytest.fixture(scope="module")
 def neighbour(host):
     """The scenario's other host: a machine that belongs to somebody else."""
-    here = host.backend.name
+    here = name_of(host)
     return here.replace("debian12", "debian13") if here.endswith("debian12") else here.replace("debian13", "debian12")
 
 

@@ -16,7 +16,8 @@ def test_rights_of_what_is_kept(host):
         ("/etc/crm-platform/pki/host.key", "file", "root", "ssl-cert", 0o640),
     ]:
         found = host.file(path)
-        assert (path, found.type, found.user, found.group, found.mode) == (path, kind, owner, group, mode)
+        assert found.is_directory == (kind == "directory") and found.is_file == (kind == "file"), path
+        assert (path, found.user, found.group, oct(found.mode)) == (path, owner, group, oct(mode))
 
 
 def test_the_certificate_is_of_the_internal_authority(host):
@@ -34,7 +35,7 @@ def test_every_secret_is_roots_alone(crm):
 
 def test_no_secret_is_in_a_process_in_the_journal_or_in_a_file_that_all_can_read(crm):
     patterns = "/etc/crm-platform/secrets/.patterns"
-    crm.host.write(patterns, "".join(value + "\n" for value in crm.secrets.values()))
+    crm.host.write(patterns, "".join(value + "\n" for value in crm.secrets.values()), umask="077")
     try:
         assert crm.host.sh(f"cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -cFf {patterns}; true") == "0\n"
         assert crm.host.sh(f"journalctl --no-pager --all | grep -cFf {patterns}; true") == "0\n"
