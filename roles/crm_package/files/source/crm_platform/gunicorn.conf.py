@@ -3,6 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """gunicorn's configuration; every value comes from section [platform]."""
 
+import os as _os
+
+import gunicorn.util as _util
+
 from crm_platform import settings as _settings
 
 _settings.prepare("crm-platform-web")
@@ -14,6 +18,19 @@ bind = _chosen.bind
 # The socket is for nginx, which runs as a user of its own: 0666. What comes in
 # through it has to log in, as everybody.
 umask = 0o111
+
+# gunicorn hands each socket that it makes to the user and group that it runs as,
+# also when they are its owners already. The unit forbids all changing of owners.
+_chown = _util.chown
+
+
+def _chown_what_differs(path, uid, gid):
+    status = _os.stat(path)
+    if (status.st_uid, status.st_gid) != (uid, gid):
+        _chown(path, uid, gid)
+
+
+_util.chown = _chown_what_differs
 
 worker_class = "gthread"
 workers = _chosen.workers
