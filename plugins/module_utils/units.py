@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import datetime
 import typing as t
 
-PROPERTIES = ("Id", "Names", "LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload")
+PROPERTIES = ("Id", "Names", "LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload", "StateChangeTimestamp")
 RUNNING = ("active", "reloading")
 STOPPED = ("inactive", "failed")
 ENABLED = ("enabled", "enabled-runtime")
@@ -53,15 +54,46 @@ def missing(wanted: t.Iterable[dict], live: dict[str, dict[str, str]]) -> list[s
     ]
 
 
-def plan(wanted: t.Iterable[dict], live: dict[str, dict[str, str]], reload: bool = False) -> list[Action]:
-    """The systemctl calls, in order: reload, enable, disable, start, stop.
+def changed_at(properties: dict[str, str]) -> float:
+    """When the unit last started, stopped or reloaded, in seconds since 1970; 0 for never.
+
+    :param properties: of one unit, read with ``systemctl show --timestamp=us+utc``.
+    """
+    text = properties.get("StateChangeTimestamp", "")
+    try:
+        moment = datetime.datetime.strptime(text, "%a %Y-%m-%d %H:%M:%S.%f UTC")
+    except ValueError:
+        return 0.0
+    return moment.replace(tzinfo=datetime.timezone.utc).timestamp()
+
+
+def outdated(unit: dict, properties: dict[str, str], times: dict[str, float]) -> list[str]:
+    """Files that were written after the unit last read its configuration.
+
+    :param times: modification times of files, in seconds since 1970.
+    """
+    since = changed_at(properties)
+    if not since or properties.get("ActiveState") not in RUNNING:
+        return []
+    return [path for path in unit.get("reads") or [] if times.get(path, 0.0) > since]
+
+
+def plan(
+    wanted: t.Iterable[dict],
+    live: dict[str, dict[str, str]],
+    reload: bool = False,
+    times: dict[str, float] | None = None,
+) -> list[Action]:
+    """The systemctl calls, in order: daemon-reload, enable, disable, start, stop, reload, restart.
 
     :param wanted: dicts with ``name``, ``state`` (started, stopped, unmanaged),
-        ``enabled`` (True, False or None for as it is).
+        ``enabled`` (True, False or None for as it is), ``reads`` (paths) and
+        ``refresh`` (restart, reload) for when one of them is newer than the unit.
     :param live: what :func:`parse_show` returned.
     :param reload: ask for daemon-reload even where systemd does not.
+    :param times: see :func:`outdated`.
     """
-    verbs: dict[str, list[str]] = {"enable": [], "disable": [], "start": [], "stop": []}
+    verbs: dict[str, list[str]] = {"enable": [], "disable": [], "start": [], "stop": [], "reload": [], "restart": []}
     stale = []
     for unit in wanted:
         name = full_name(unit["name"])
@@ -78,17 +110,22 @@ def plan(wanted: t.Iterable[dict], live: dict[str, dict[str, str]], reload: bool
             verbs["start"].append(name)
         if unit["state"] == "stopped" and active not in STOPPED:
             verbs["stop"].append(name)
+        if unit["state"] == "started" and outdated(unit, now, times or {}):
+            verbs[unit.get("refresh") or "restart"].append(name)
     actions = []
     if stale or reload:
         actions.append(Action("daemon-reload", (), "unit files changed on disk" if stale else "asked for"))
     reasons = {"enable": "not enabled", "disable": "enabled", "start": "not running", "stop": "running"}
+    reasons.update(dict.fromkeys(("reload", "restart"), "its files are newer than it"))
     for verb, names in verbs.items():
         if names:
             actions.append(Action(verb, tuple(names), reasons[verb]))
     return actions
 
 
-def describe(wanted: t.Iterable[dict], live: dict[str, dict[str, str]], after: bool) -> str:
+def describe(
+    wanted: t.Iterable[dict], live: dict[str, dict[str, str]], after: bool, times: dict[str, float] | None = None
+) -> str:
     """One side of the diff: a line a unit with its running and enabled state."""
     lines = []
     for unit in wanted:
@@ -104,5 +141,6 @@ def describe(wanted: t.Iterable[dict], live: dict[str, dict[str, str]], after: b
                 enabled = "enabled"
             elif unit.get("enabled") is False and enabled in ENABLED:
                 enabled = "disabled"
-        lines.append(f"{full_name(unit['name'])}: {active}, {enabled}\n")
+        stale = "" if after else "".join(f", older than {path}" for path in outdated(unit, now, times or {}))
+        lines.append(f"{full_name(unit['name'])}: {active}, {enabled}{stale}\n")
     return "".join(lines)

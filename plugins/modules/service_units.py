@@ -7,12 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: service_units
-short_description: Keep a set of systemd units running, stopped, enabled or disabled
+short_description: Keep a set of systemd units running, stopped, enabled, and no older than their files
 version_added: 0.1.0
 description:
   - Reads the state of all named units with one C(systemctl show) and acts only on those that differ.
   - Reloads systemd's configuration where a unit file has changed on disk.
-  - For a restart use M(ansible.builtin.systemd_service) in a handler; this module never restarts what runs.
+  - Restarts or reloads a running unit when one of the files that it reads was written after it last started or reloaded.
+    That is seen on the host, so that it also happens when the run that wrote the file was killed before its handlers.
 options:
   units:
     description: The units, in the order in which they are started.
@@ -32,6 +33,16 @@ options:
       enabled:
         description: Whether it starts at boot. Left as it is when not given.
         type: bool
+      reads:
+        description: Files that the unit reads when it starts or reloads. Those that do not exist are passed over.
+        type: list
+        elements: path
+        default: []
+      refresh:
+        description: What is done with a running unit when one of O(units[].reads) is newer than it.
+        type: str
+        choices: [restart, reload]
+        default: restart
   daemon_reload:
     description: Reload systemd's configuration even where no unit asks for it.
     type: bool
@@ -60,6 +71,8 @@ EXAMPLES = r"""
         enabled: true
       - name: nginx
         enabled: true
+        reads: [/etc/nginx/sites-available/crm]
+        refresh: reload
       - name: apache2
         state: stopped
         enabled: false
@@ -79,6 +92,8 @@ journal:
   elements: str
 """
 
+import os
+
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.crm.platform.plugins.module_utils import units as lib
@@ -86,11 +101,21 @@ from ansible_collections.crm.platform.plugins.module_utils import units as lib
 
 def read_units(module, wanted):
     names = [lib.full_name(unit["name"]) for unit in wanted]
-    command = ["systemctl", "show", "--no-pager", "--property", ",".join(lib.PROPERTIES), "--"] + names
+    command = ["systemctl", "show", "--no-pager", "--timestamp=us+utc", "--property", ",".join(lib.PROPERTIES), "--"] + names
     rc, out, err = module.run_command(command)
     if rc != 0:
         module.fail_json(msg=f"units: systemd does not answer ({' '.join(err.split())}); boot the host with systemd first")
     return lib.parse_show(out)
+
+
+def modification_times(wanted):
+    times = {}
+    for path in {path for unit in wanted for path in unit["reads"]}:
+        try:
+            times[path] = os.stat(path).st_mtime
+        except OSError:
+            continue
+    return times
 
 
 def run_action(module, action):
@@ -118,6 +143,8 @@ def main():
                     "name": {"type": "str", "required": True},
                     "state": {"type": "str", "choices": ["started", "stopped", "unmanaged"], "default": "started"},
                     "enabled": {"type": "bool"},
+                    "reads": {"type": "list", "elements": "path", "default": []},
+                    "refresh": {"type": "str", "choices": ["restart", "reload"], "default": "restart"},
                 },
             },
             "daemon_reload": {"type": "bool", "default": False},
@@ -129,12 +156,13 @@ def main():
     absent = lib.missing(wanted, live)
     if absent and not module.check_mode:
         module.fail_json(msg=f"units: systemd knows no unit {', '.join(absent)}; install what brings it, or correct the name")
-    actions = lib.plan(wanted, live, module.params["daemon_reload"])
+    times = modification_times(wanted)
+    actions = lib.plan(wanted, live, module.params["daemon_reload"], times)
     result = {
         "changed": bool(actions),
         "actions": [" ".join((action.verb,) + action.units) for action in actions],
         "diff": {
-            "before": lib.describe(wanted, live, after=False),
+            "before": lib.describe(wanted, live, after=False, times=times),
             "after": lib.describe(wanted, live, after=True),
         },
     }

@@ -1,0 +1,4 @@
+# Copyright: crm.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Traffic shaping: what is wanted (model), what is there (live), the way between (plan), which packet goes where (classify)."""

@@ -1,0 +1,236 @@
+# Copyright: crm.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is wanted: rates, classes, and the HTB tree of one interface. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import typing as t
+
+UNITS = {"bit": 1, "kbit": 10**3, "mbit": 10**6, "gbit": 10**9, "tbit": 10**12}
+DSCP = {"cs%d" % i: 8 * i for i in range(8)}
+DSCP.update({"af%d%d" % (i, j): 8 * i + 2 * j for i in range(1, 5) for j in range(1, 4)})
+DSCP["ef"] = 46
+
+# Leaves in the order in which they are preferred, with their options. The
+# last has no fairness between flows, so its queue is kept short.
+LEAVES = {"fq_codel": (), "sfq": (("perturb", "10"),), "pfifo": (("limit", "100"),)}
+
+ROOT = "1:"
+LINK = "1:1"
+R2Q = 10
+
+_NAME = re.compile(r"^[a-z][a-z0-9_]{0,30}$")
+_RATE = re.compile(r"^(\d+(?:\.\d+)?) ?(%|[kmgt]?bit)(?:/s|ps)?$")
+_PORTS = re.compile(r"^(\d{1,5})(?:-(\d{1,5}))?$")
+_INTERFACE = re.compile(r"^[A-Za-z0-9_.@-]{1,15}$")
+
+
+class ShapingError(Exception):
+    """A wish that cannot be had; the message names variable, value, what is allowed and the cure."""
+
+
+class Match(t.NamedTuple):
+    """Packets of a class; what is empty matches all."""
+
+    protocol: str
+    ports: tuple  # of '443' and '8000-8010', this host's or the peer's
+    addresses: tuple  # of the peer
+    dscp: tuple  # as the application marked them
+
+
+class TrafficClass(t.NamedTuple):
+    name: str
+    minor: str  # '10', of classid 1:10
+    guarantee: str
+    ceil: str
+    priority: int
+    default: bool
+    dscp: str
+    matches: tuple
+
+    @property
+    def classid(self) -> str:
+        return ROOT + self.minor
+
+
+class HtbClass(t.NamedTuple):
+    """A class as the kernel keeps it. Bits and bytes; only leaves have priority and quantum."""
+
+    classid: str
+    parent: str
+    rate: int
+    ceil: int
+    burst: int
+    cburst: int
+    prio: int | None
+    quantum: int | None
+
+
+class Leaf(t.NamedTuple):
+    """The queue below a class."""
+
+    parent: str
+    handle: str
+    kind: str
+    options: tuple  # of (name, value)
+
+
+class Tree(t.NamedTuple):
+    """All that one interface is to have."""
+
+    device: str
+    default: str  # minor of the default class
+    classes: tuple
+    leaves: tuple
+    names: dict  # classid -> name of the traffic class
+
+
+def parse_rate(variable: str, text: str, link: int | None = None) -> int:
+    """'100mbit' or, of a known link, '40%' -> bits per second."""
+    match = _RATE.match(str(text).strip().lower())
+    if not match or (match.group(2) == "%" and link is None):
+        percent = ", or percent of the link such as 40%" if link is not None else ""
+        raise ShapingError(f"{variable}: {text!r} is no rate; give a number and bit, kbit, mbit or gbit, such as 100mbit{percent}")
+    number, unit = float(match.group(1)), match.group(2)
+    bits = int(number * link / 100) if unit == "%" and link is not None else int(number * UNITS.get(unit, 0))
+    if bits < 1000:
+        raise ShapingError(f"{variable}: {text} is too little; the least that can be shaped is 1kbit")
+    return bits
+
+
+def format_rate(bits: int) -> str:
+    """100000000 -> '100mbit', without loss."""
+    for unit, factor in reversed(list(UNITS.items())):
+        if bits % factor == 0 and bits >= factor:
+            return f"{bits // factor}{unit}"
+    return f"{bits}bit"
+
+
+def burst(rate: int) -> int:
+    """Bytes that may leave at once: what the rate carries in one millisecond, two packets at least."""
+    return max(rate // 8000, 3028)
+
+
+def quantum(rate: int) -> int:
+    """Bytes that a class borrows in its turn: one packet at least, and no more than the kernel likes."""
+    return min(max(rate // 8000, 1514), 60000)
+
+
+def parse_ports(variable: str, ports: t.Iterable) -> tuple:
+    parsed = []
+    for port in ports:
+        match = _PORTS.match(str(port))
+        low, high = (int(match.group(1)), int(match.group(2) or match.group(1))) if match else (0, 0)
+        if not 1 <= low <= 65535 or not 1 <= high <= 65535:
+            raise ShapingError(f"{variable}: port {port} is not allowed; give a port from 1 to 65535, or a range such as 8000-8010")
+        if low > high:
+            raise ShapingError(f"{variable}: the range {port} is reversed; write the lower port first, {high}-{low}")
+        parsed.append(str(port))
+    return tuple(parsed)
+
+
+def parse_addresses(variable: str, addresses: t.Iterable[str]) -> tuple:
+    parsed = []
+    for address in addresses:
+        try:
+            network = ipaddress.ip_network(address, strict=False)
+        except ValueError as exc:
+            raise ShapingError(
+                f"{variable}: {address} is no address; give IPv4 or IPv6 addresses or networks, such as 192.0.2.0/24 or 2001:db8::7"
+            ) from exc
+        parsed.append(str(network.network_address) if network.num_addresses == 1 else str(network))
+    return tuple(parsed)
+
+
+def parse_dscp(variable: str, values: t.Iterable) -> tuple:
+    parsed = []
+    for value in values:
+        text = str(value).lower()
+        if text not in DSCP and not (text.isdigit() and int(text) < 64):
+            raise ShapingError(f"{variable}: {value} is no DSCP; give a name such as af31, cs1 or ef, or a number from 0 to 63")
+        parsed.append(text)
+    return tuple(parsed)
+
+
+def parse_match(variable: str, spec: dict) -> Match:
+    match = Match(
+        protocol=spec.get("protocol") or "tcp",
+        ports=parse_ports(f"{variable}: ports", spec.get("ports") or []),
+        addresses=parse_addresses(f"{variable}: addresses", spec.get("addresses") or []),
+        dscp=parse_dscp(f"{variable}: dscp", spec.get("dscp") or []),
+    )
+    if not (match.ports or match.addresses or match.dscp):
+        raise ShapingError(f"{variable}: matches has an empty entry; give it ports, addresses or dscp, or remove it")
+    return match
+
+
+def parse_classes(variable: str, specs: t.Sequence[dict]) -> tuple:
+    """Check the declared classes, as far as that needs no link."""
+    seen: dict[str, int] = {}
+    classes = []
+    for index, spec in enumerate(specs):
+        name = str(spec["name"])
+        here = f"{variable}: {name}"
+        if not _NAME.match(name):
+            raise ShapingError(f"{here}: this name is not allowed; use 1 to 31 lower-case letters, digits and _, a letter first")
+        if name in seen:
+            raise ShapingError(f"{here}: the class is defined twice; allowed is one class a name, so join the two or rename one")
+        seen[name] = index
+        priority = spec.get("priority", 3)
+        if not 0 <= priority <= 7:
+            raise ShapingError(f"{here}: priority {priority} is not allowed; give 0 (first to borrow) to 7 (last)")
+        mark = parse_dscp(f"{here}: dscp", [spec["dscp"]] if spec.get("dscp") else [])
+        classes.append(
+            TrafficClass(
+                name=name,
+                minor=str(10 * (index + 1)),
+                guarantee=str(spec["guarantee"]),
+                ceil=str(spec.get("ceil") or "100%"),
+                priority=priority,
+                default=bool(spec.get("default")),
+                dscp=mark[0] if mark else "",
+                matches=tuple(parse_match(here, match) for match in spec.get("matches") or []),
+            )
+        )
+    if len(classes) > 99:
+        raise ShapingError(f"{variable}: {len(classes)} classes are too many; give up to 99")
+    defaults = [cls.name for cls in classes if cls.default]
+    if len(defaults) != 1:
+        found = " and ".join(defaults) if defaults else "none"
+        raise ShapingError(f"{variable}: {found} is marked default; mark exactly one class with default: true, for all that matches no other")
+    return tuple(classes)
+
+
+def parse_interface(variable: str, name: str) -> str:
+    if not _INTERFACE.match(name):
+        raise ShapingError(f"{variable}: {name!r} is no name of an interface; give one that `ip link` shows, such as eth0")
+    return name
+
+
+def build_tree(variable: str, device: str, link: int, classes: t.Sequence[TrafficClass], leaf: str) -> Tree:
+    """The tree of one interface: the link, the classes below it, a queue each."""
+    htb = [HtbClass(LINK, ROOT, link, link, burst(link), burst(link), None, None)]
+    leaves = []
+    total = 0
+    for cls in classes:
+        here = f"{variable}: {cls.name}"
+        rate = parse_rate(f"{here}: guarantee", cls.guarantee, link)
+        ceil = parse_rate(f"{here}: ceil", cls.ceil, link)
+        if rate > link:
+            raise ShapingError(f"{here}: guarantee {cls.guarantee} is above the {format_rate(link)} of {device}; lower it, or give percent")
+        if ceil > link:
+            raise ShapingError(f"{here}: ceil {cls.ceil} is above the {format_rate(link)} of {device}; give 100% at most")
+        if ceil < rate:
+            raise ShapingError(f"{here}: ceil {cls.ceil} is below guarantee {cls.guarantee}; raise ceil, or lower guarantee")
+        total += rate
+        htb.append(HtbClass(cls.classid, LINK, rate, ceil, burst(rate), burst(ceil), cls.priority, quantum(rate)))
+        leaves.append(Leaf(cls.classid, cls.minor + ":", leaf, LEAVES[leaf]))
+    if total > link:
+        raise ShapingError(
+            f"{variable}: the guarantees add up to {format_rate(total)}, more than the {format_rate(link)} of {device}; lower some of them"
+        )
+    default = next(cls.minor for cls in classes if cls.default)
+    return Tree(device, default, tuple(htb), tuple(leaves), {cls.classid: cls.name for cls in classes})
