@@ -15,7 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 
-CAPABILITIES = ("SYS_ADMIN", "NET_ADMIN", "NET_RAW", "SYS_PTRACE")
+import lab  # pylint: disable=wrong-import-position
+
 BOOT_TIMEOUT = 60
 
 
@@ -26,30 +27,18 @@ def engine(*words: str, check: bool = True, **options) -> subprocess.CompletedPr
     return done
 
 
-def image(system: str) -> str:
-    """The base image of a system (debian12, debian13), built where it is absent."""
-    name = f"crm-platform/{system}:base"
-    if engine("image", "inspect", name, check=False).returncode:
-        subprocess.run([sys.executable, str(ROOT / "tools" / "lab.py"), "image", system], check=True)
-    return name
-
-
 class Host:
     """One container. Its name starts with crm-test, so that what a killed test left is told apart."""
 
     def __init__(self, label: str, system: str = "debian12", source: str | None = None) -> None:
         self.name = f"crm-test-{label}-{uuid.uuid4().hex[:6]}"
-        self.image = source or image(system)
+        self.image = source or f"crm-platform/{system}:base"
+        if not source:
+            lab.ensure_engine()
+            lab.ensure_image(system)
 
     def create(self) -> "Host":
-        engine(
-            "run", "--detach", "--name", self.name, "--hostname", self.name, "--stop-signal", "SIGRTMIN+3",
-            *[word for capability in CAPABILITIES for word in ("--cap-add", capability)],
-            "--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined",
-            "--tmpfs", "/run", "--tmpfs", "/tmp", "--volume", "/sys/fs/cgroup:/sys/fs/cgroup:rw",
-            self.image, "/lib/systemd/systemd",
-        )
-        self.wait_until_booted()
+        lab.up(self.name, self.image, [])
         return self
 
     def wait_until_booted(self) -> None:

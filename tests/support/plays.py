@@ -60,16 +60,18 @@ def command(directory: Path, playbook: str | list, hosts: dict, *options: str) -
     return [run_tests.script("ansible-playbook"), "-i", str(directory / "inventory.yml"), playbook, *options]
 
 
-def environment(directory: Path) -> dict[str, str]:
+def environment(directory: Path, collections: Path | None = None) -> dict[str, str]:
+    """Structured results on standard output; the collection from the checkout, or installed in a directory."""
+    extra = {"ANSIBLE_COLLECTIONS_PATH": str(collections)} if collections else {}
     return run_tests.environment(
         ANSIBLE_HOME=str(directory / "ansible"), ANSIBLE_STDOUT_CALLBACK="ansible.posix.json", ANSIBLE_PIPELINING="1",
-        ANSIBLE_HOST_KEY_CHECKING="0", ANSIBLE_DEPRECATION_WARNINGS="0", ANSIBLE_RETRY_FILES_ENABLED="0",
+        ANSIBLE_DEPRECATION_WARNINGS="0", **extra,
     )
 
 
-def run(directory: Path, playbook: str | list, hosts: dict, *options: str, timeout: float = 1800) -> Outcome:
+def run(directory: Path, playbook: str | list, hosts: dict, *options: str, timeout: float = 1800, collections: Path | None = None) -> Outcome:
     done = subprocess.run(
-        command(directory, playbook, hosts, *options), cwd=directory, env=environment(directory), check=False,
+        command(directory, playbook, hosts, *options), cwd=directory, env=environment(directory, collections), check=False,
         text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout,
     )
     return parse(done.returncode, done.stdout, done.stderr)

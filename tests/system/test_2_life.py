@@ -1,0 +1,122 @@
+# Copyright: crm.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A deployed server: it works, tells no secret, mends what drifted and comes back from a reboot."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+
+import plays
+import pytest
+import run_tests
+
+CONF = "/etc/crm-platform/crm-platform.conf"
+# What somebody did by hand -> what the result of the check has to show for it.
+DRIFTS = {
+    "the CRM's configuration was edited": (f"echo '# by hand' >> {CONF}", CONF),
+    "its rights were widened": ("chmod 644 /etc/crm-platform/secrets/admin_password", "admin_password"),
+    "the queue worker was stopped": ("systemctl stop crm-platform-worker", "start crm-platform-worker"),
+    "nginx was disabled": ("systemctl disable nginx", "enable nginx"),
+    "nginx's site was edited": ("f=$(grep -rl 'ssl_protocols' /etc/nginx/sites-* /etc/nginx/conf.d | head -1); sed -i 's/TLSv1.2/TLSv1 TLSv1.2/' $f", "TLSv1.2"),
+    "a rule of the firewall was dropped": ("nft delete table inet crm_platform", "crm_platform"),
+    "the firewall's file was edited": ("f=$(grep -rl 'table inet crm_platform' /etc/nftables* | head -1); echo '# by hand' >> $f", "nft"),
+    "traffic shaping was removed": ("tc qdisc del dev eth0 root", "eth0"),
+    "a setting was changed in the database": ("runuser -u postgres -- psql -qc \"alter system set work_mem = '123MB'\" && runuser -u postgres -- psql -qc 'select pg_reload_conf()'", "work_mem"),
+    "pg_hba.conf was opened": ("f=$(runuser -u postgres -- psql -XAtqc 'show hba_file'); echo 'host all all 0.0.0.0/0 trust' >> $f; systemctl reload postgresql", "pg_hba.conf"),
+    "the application became a superuser": ("runuser -u postgres -- psql -qc 'alter role crm superuser'", "crm"),
+    "the host's certificate was lost": ("rm /etc/crm-platform/pki/host.crt", "certificate"),
+    "the package's source was removed": ("rm $(grep -rl crm-platform /etc/apt/sources.list.d/ | head -1)", "/etc/apt/sources.list.d"),
+}
+
+
+def changes(outcome):
+    """Name and result of each task that changed something, as text."""
+    return [f"{task['name']} {json.dumps(task['result'], ensure_ascii=False)}" for task in outcome.tasks if task["result"].get("changed")]
+
+
+def test_it_works(deployed):
+    deployed.platform.works()
+    assert deployed.stale() == []
+
+
+def test_a_second_run_changes_nothing(deployed):
+    again = deployed.run()
+    assert (again.rc, again.changed) == (0, [])
+
+
+def test_a_check_of_it_changes_nothing(deployed):
+    checked = deployed.run("--check", "--diff")
+    assert (checked.rc, checked.changed) == (0, [])
+
+
+def test_no_secret_is_in_what_ansible_says(deployed):
+    """Neither in the results of a first run with -vvv and --diff, nor in what a user sees of the next."""
+    environment = {**plays.environment(deployed.directory, deployed.collections), "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default"}
+    seen = subprocess.run(
+        [run_tests.script("ansible-playbook"), "-i", str(deployed.directory / "inventory.yml"), "crm.platform.site", "-vvv", "--diff"],
+        env=environment, cwd=deployed.directory, check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    ).stdout
+    told = []
+    for name, value in deployed.platform.secrets.items():
+        for where, text in (("the first run", deployed.first.text), ("the second run", seen)):
+            if value in text or json.dumps(value)[1:-1] in text or json.dumps(value, ensure_ascii=False)[1:-1] in text:
+                told.append(f"{name} in {where}")
+    assert told == []
+    assert deployed.first.text.count("module_args") > 20, "the output holds what modules were given"
+
+
+def test_every_drift_is_reported_and_mended(deployed):
+    for what, (damage, dummy) in DRIFTS.items():
+        done = deployed.host.run("sh", "-c", damage, check=False)
+        assert done.returncode == 0, f"{what}: {done.stderr}"
+    checked = deployed.run("--check", "--diff")
+    assert checked.rc == 0, checked.failure
+    reported = changes(checked)
+    assert [what for what, (dummy, sign) in DRIFTS.items() if not any(sign in text for text in reported)] == [], checked.changed
+    mended = deployed.run()
+    assert mended.rc == 0, mended.failure
+    deployed.platform.works()
+    assert deployed.stale() == []
+    again = deployed.run("--check", "--diff")
+    assert (again.rc, again.changed) == (0, [])
+    assert deployed.platform.sql("select rolsuper from pg_roles where rolname = 'crm'") == "f"
+    assert "TLSv1 " not in deployed.host.sh("grep -rh ssl_protocols /etc/nginx/sites-enabled/ /etc/nginx/conf.d/; true")
+
+
+@pytest.mark.parametrize("what", DRIFTS)
+def test_each_drift_alone(deployed, what, request):
+    """One at a time, with the cost of three runs each: pytest -m slow --each-drift."""
+    if not request.config.getoption("--each-drift"):
+        pytest.skip("asked for with --each-drift")
+    damage, sign = DRIFTS[what]
+    deployed.host.sh(damage)
+    reported = changes(deployed.run("--check", "--diff"))
+    assert any(sign in text for text in reported), reported
+    assert deployed.run().rc == 0
+    assert deployed.run("--check").changed == []
+    deployed.platform.works()
+
+
+def test_a_reboot_brings_all_of_it_back(deployed):
+    deployed.host.restart()
+    took = deployed.host.wait_for("the CRM", deployed.platform.healthy, 90)
+    print(f"the CRM answered {took:.1f} s after systemd was up")
+    deployed.platform.works()
+    assert deployed.host.sh("systemctl list-units --failed --no-legend --plain") == ""
+    assert "htb" in deployed.host.sh("tc qdisc show dev eth0")
+    assert re.search(r"policy drop", deployed.host.sh("nft list table inet crm_platform"))
+    checked = deployed.run("--check")
+    assert (checked.rc, checked.changed) == (0, [])
+
+
+def test_a_bad_value_never_takes_the_database_down(deployed):
+    """A setting that PostgreSQL refuses: the run fails with its words, and the old server goes on."""
+    refused = deployed.run(database_settings={"work_mem": "much"})
+    assert refused.rc != 0 and "work_mem" in refused.text
+    assert deployed.platform.healthy()
+    deployed.platform.works()
+    checked = deployed.run("--check")
+    assert (checked.rc, checked.changed) == (0, [])
