@@ -95,7 +95,11 @@ def command(*words_: str) -> t.Callable[[], int]:
 
 
 def shell_scripts() -> list[str]:
-    return [str(name) for name in project_files() if name.suffix == ".sh" or (ROOT / name).open("rb").read(32).startswith((b"#!/bin/sh", b"#!/bin/bash", b"#!/usr/bin/env bash"))]
+    return [
+        str(name)
+        for name in project_files()
+        if name.suffix == ".sh" or (ROOT / name).open("rb").read(32).startswith((b"#!/bin/sh", b"#!/bin/bash", b"#!/usr/bin/env bash"))
+    ]
 
 
 def check_shell() -> int:

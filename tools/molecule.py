@@ -50,8 +50,12 @@ def run(name: str, options: t.Sequence[str]) -> tuple[str, int, float, str]:
     began = time.monotonic()
     done = subprocess.run(
         [script("molecule"), "test", "--no-command-borders", "--scenario-name", name, *options],
-        cwd=ROOT, env=environment(ANSIBLE_HOME=str(own / "ansible"), MOLECULE_EPHEMERAL_DIRECTORY=str(own / "run")), check=False,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        cwd=ROOT,
+        env=environment(ANSIBLE_HOME=str(own / "ansible"), MOLECULE_EPHEMERAL_DIRECTORY=str(own / "run")),
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     (own / "log").write_text(done.stdout)
     return name, done.returncode, time.monotonic() - began, done.stdout
@@ -59,7 +63,7 @@ def run(name: str, options: t.Sequence[str]) -> tuple[str, int, float, str]:
 
 def main() -> int:
     words = sys.argv[1:]
-    asked, options = (words[: words.index("--")], words[words.index("--") + 1:]) if "--" in words else (words, [])
+    asked, options = (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
     known = scenarios()
     names = asked or known
     unknown = sorted(set(names) - set(known))

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Write the table of variables of each role's README.md from its meta/argument_specs.yml.
 
-    role_readme.py              write them
-    role_readme.py --check      write nothing; fail and name the README.md that is out of date
+role_readme.py              write them
+role_readme.py --check      write nothing; fail and name the README.md that is out of date
 """
 
 from __future__ import annotations

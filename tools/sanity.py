@@ -31,7 +31,11 @@ subprocess.check_call([sys.executable, "-m", "ensurepip", "--upgrade", "--defaul
 
 def project_files() -> list[Path]:
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True,
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
     ).stdout
     return sorted({Path(name) for name in listed.split("\0") if name and (ROOT / name).is_file()})
 
@@ -73,7 +77,10 @@ def main() -> int:
     environment.update(HOME=str(home), PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     return subprocess.run(
-        [script("ansible-test"), "sanity", "--local", "--python", python, "--color", "no", *sys.argv[1:]], cwd=tree, env=environment, check=False,
+        [script("ansible-test"), "sanity", "--local", "--python", python, "--color", "no", *sys.argv[1:]],
+        cwd=tree,
+        env=environment,
+        check=False,
     ).returncode
 
 

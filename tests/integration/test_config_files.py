@@ -63,10 +63,16 @@ def test_the_diff_shows_lines_but_no_secret(host, place, call):
 def test_what_drifted_is_found_and_mended(host, place, call):
     call("config_files", {"files": a_set(place)})
     right = listing(host, place)
-    host.sh(f"cd {place} && chmod 777 conf.d/key && chown root conf.d/key && chgrp root conf.d && echo x >> conf.d/main.conf && ln -sfn / live && touch old")
+    host.sh(
+        f"cd {place} && chmod 777 conf.d/key && chown root conf.d/key && chgrp root conf.d && echo x >> conf.d/main.conf && ln -sfn / live && touch old"
+    )
     checked = call("config_files", {"files": a_set(place)}, "--check")
     assert {path.removeprefix(place): reasons for path, reasons in checked.last["reasons"].items()} == {
-        "/conf.d": ["group"], "/conf.d/main.conf": ["content"], "/conf.d/key": ["mode", "owner"], "/live": ["target"], "/old": ["state"],
+        "/conf.d": ["group"],
+        "/conf.d/main.conf": ["content"],
+        "/conf.d/key": ["mode", "owner"],
+        "/live": ["target"],
+        "/old": ["state"],
     }
     assert call("config_files", {"files": a_set(place)}).rc == 0
     assert listing(host, place) == right
@@ -138,7 +144,12 @@ def test_killed_before_and_after_the_files_are_in_place(host, place, call, tmp_p
             waiting["validate"] = [f"sh -c 'touch {place}-reached; exec sleep 60'"]
         play = [{"hosts": "all", "gather_facts": False, "tasks": [{"crm.platform.config_files": waiting}]}]
         host.run("rm", "-f", f"{place}-reached")
-        run = subprocess.Popen(plays.command(tmp_path, play, plays.inventory(host.name)), env=plays.environment(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        run = subprocess.Popen(
+            plays.command(tmp_path, play, plays.inventory(host.name)),
+            env=plays.environment(tmp_path),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         watchdog = threading.Timer(60, run.kill)
         watchdog.start()
         host.wait_for("the validation to run", lambda: host.run("test", "-e", f"{place}-reached", check=False).returncode == 0, 30)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-AWKWARD = "it's \"50 %\" @ $HOME + ünïcödé #;\\ 密 {{ x }}"
+AWKWARD = 'it\'s "50 %" @ $HOME + ünïcödé #;\\ 密 {{ x }}'
 
 
 @pytest.fixture

@@ -21,7 +21,10 @@ def unit(host):
 
 
 def state(host, name):
-    return (host.run("systemctl", "is-active", name, check=False).stdout.strip(), host.run("systemctl", "is-enabled", name, check=False).stdout.strip())
+    return (
+        host.run("systemctl", "is-active", name, check=False).stdout.strip(),
+        host.run("systemctl", "is-enabled", name, check=False).stdout.strip(),
+    )
 
 
 def test_started_and_enabled_shown_done_and_left_alone(host, unit, call):

@@ -42,7 +42,11 @@ class Host:
         return self
 
     def wait_until_booted(self) -> None:
-        self.wait_for("systemd to have booted", lambda: self.run("systemctl", "is-system-running", check=False).stdout.strip() in ("running", "degraded"), BOOT_TIMEOUT)
+        self.wait_for(
+            "systemd to have booted",
+            lambda: self.run("systemctl", "is-system-running", check=False).stdout.strip() in ("running", "degraded"),
+            BOOT_TIMEOUT,
+        )
 
     def wait_for(self, what: str, condition, timeout: float) -> float:
         """Seconds until the condition holds; an assertion where it does not in time."""

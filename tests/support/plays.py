@@ -64,26 +64,34 @@ def environment(directory: Path, collections: Path | None = None) -> dict[str, s
     """Structured results on standard output; the collection from the checkout, or installed in a directory."""
     extra = {"ANSIBLE_COLLECTIONS_PATH": str(collections)} if collections else {}
     return run_tests.environment(
-        ANSIBLE_HOME=str(directory / "ansible"), ANSIBLE_STDOUT_CALLBACK="ansible.posix.json", ANSIBLE_PIPELINING="1",
-        ANSIBLE_DEPRECATION_WARNINGS="0", **extra,
+        ANSIBLE_HOME=str(directory / "ansible"),
+        ANSIBLE_STDOUT_CALLBACK="ansible.posix.json",
+        ANSIBLE_PIPELINING="1",
+        ANSIBLE_DEPRECATION_WARNINGS="0",
+        **extra,
     )
 
 
 def run(directory: Path, playbook: str | list, hosts: dict, *options: str, timeout: float = 1800, collections: Path | None = None) -> Outcome:
     done = subprocess.run(
-        command(directory, playbook, hosts, *options), cwd=directory, env=environment(directory, collections), check=False,
-        text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout,
+        command(directory, playbook, hosts, *options),
+        cwd=directory,
+        env=environment(directory, collections),
+        check=False,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        timeout=timeout,
     )
     return parse(done.returncode, done.stdout, done.stderr)
 
 
 def parse(rc: int, out: str, err: str) -> Outcome:
     try:
-        document = json.loads(out[out.index("{\n"):])
+        document = json.loads(out[out.index("{\n") :])
     except ValueError:
         return Outcome(rc, out + err, [], {})
     tasks = [
-        {"name": task["task"]["name"], "result": result}
-        for play in document["plays"] for task in play["tasks"] for result in task["hosts"].values()
+        {"name": task["task"]["name"], "result": result} for play in document["plays"] for task in play["tasks"] for result in task["hosts"].values()
     ]
     return Outcome(rc, out + err, tasks, document["stats"])

@@ -44,7 +44,12 @@ def collections(tmp_path_factory):
     environment = run_tests.environment(ANSIBLE_HOME=str(place / "home"), ANSIBLE_COLLECTIONS_PATH=str(place / "tree"))
     subprocess.run([*galaxy, "build", "--output-path", str(place), str(run_tests.ROOT)], check=True, env=environment, stdout=subprocess.DEVNULL)
     (tarball,) = place.glob("crm-platform-*.tar.gz")
-    subprocess.run([*galaxy, "install", "--offline", "--collections-path", str(place / "tree"), str(tarball)], check=True, env=environment, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [*galaxy, "install", "--offline", "--collections-path", str(place / "tree"), str(tarball)],
+        check=True,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+    )
     return place / "tree"
 
 

@@ -20,12 +20,21 @@ DRIFTS = {
     "its rights were widened": ("chmod 644 /etc/crm-platform/secrets/admin_password", "admin_password"),
     "the queue worker was stopped": ("systemctl stop crm-platform-worker", "start crm-platform-worker"),
     "nginx was disabled": ("systemctl disable nginx", "enable nginx"),
-    "nginx's site was edited": ("f=$(grep -rl 'ssl_protocols' /etc/nginx/sites-* /etc/nginx/conf.d | head -1); sed -i 's/TLSv1.2/TLSv1 TLSv1.2/' $f", "TLSv1.2"),
+    "nginx's site was edited": (
+        "f=$(grep -rl 'ssl_protocols' /etc/nginx/sites-* /etc/nginx/conf.d | head -1); sed -i 's/TLSv1.2/TLSv1 TLSv1.2/' $f",
+        "TLSv1.2",
+    ),
     "a rule of the firewall was dropped": ("nft delete table inet crm_platform", "crm_platform"),
     "the firewall's file was edited": ("f=$(grep -rl 'table inet crm_platform' /etc/nftables* | head -1); echo '# by hand' >> $f", "nft"),
     "traffic shaping was removed": ("tc qdisc del dev eth0 root", "eth0"),
-    "a setting was changed in the database": ("runuser -u postgres -- psql -qc \"alter system set work_mem = '123MB'\" && runuser -u postgres -- psql -qc 'select pg_reload_conf()'", "work_mem"),
-    "pg_hba.conf was opened": ("f=$(runuser -u postgres -- psql -XAtqc 'show hba_file'); echo 'host all all 0.0.0.0/0 trust' >> $f; systemctl reload postgresql", "pg_hba.conf"),
+    "a setting was changed in the database": (
+        "runuser -u postgres -- psql -qc \"alter system set work_mem = '123MB'\" && runuser -u postgres -- psql -qc 'select pg_reload_conf()'",
+        "work_mem",
+    ),
+    "pg_hba.conf was opened": (
+        "f=$(runuser -u postgres -- psql -XAtqc 'show hba_file'); echo 'host all all 0.0.0.0/0 trust' >> $f; systemctl reload postgresql",
+        "pg_hba.conf",
+    ),
     "the application became a superuser": ("runuser -u postgres -- psql -qc 'alter role crm superuser'", "crm"),
     "the host's certificate was lost": ("rm /etc/crm-platform/pki/host.crt", "certificate"),
     "the package's source was removed": ("rm $(grep -rl crm-platform /etc/apt/sources.list.d/ | head -1)", "/etc/apt/sources.list.d"),
@@ -57,7 +66,12 @@ def test_no_secret_is_in_what_ansible_says(deployed):
     environment = {**plays.environment(deployed.directory, deployed.collections), "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default"}
     seen = subprocess.run(
         [run_tests.script("ansible-playbook"), "-i", str(deployed.directory / "inventory.yml"), "crm.platform.site", "-vvv", "--diff"],
-        env=environment, cwd=deployed.directory, check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env=environment,
+        cwd=deployed.directory,
+        check=True,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     ).stdout
     told = []
     for name, value in deployed.platform.secrets.items():

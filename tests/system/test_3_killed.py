@@ -26,8 +26,12 @@ SEED = int(os.environ.get("CRM_SEED", str(int(time.time()))))
 def killed_after(server, seconds):
     """Start a deployment and kill it, with all that it started here. What runs on the host then is cut off or goes on alone."""
     process = subprocess.Popen(
-        plays.command(server.directory, "crm.platform.site", server.inventory()), cwd=server.directory, start_new_session=True,
-        env=plays.environment(server.directory, server.collections), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        plays.command(server.directory, "crm.platform.site", server.inventory()),
+        cwd=server.directory,
+        start_new_session=True,
+        env=plays.environment(server.directory, server.collections),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     try:
         return process.wait(seconds)
@@ -45,7 +49,10 @@ def test_killed_at_any_moment_the_next_run_converges(make_server, number, deploy
     for kill in range(KILLS):
         moment = chance.uniform(3, deployed.took * (0.95 if HOSTS > 1 else 0.6))
         ended = killed_after(server, moment)
-        print(f"seed {SEED}, host {number}, kill {kill} after {moment:.0f} of {deployed.took:.0f} s" + ("" if ended is None else f": had ended with {ended}"))
+        print(
+            f"seed {SEED}, host {number}, kill {kill} after {moment:.0f} of {deployed.took:.0f} s"
+            + ("" if ended is None else f": had ended with {ended}")
+        )
         if ended is not None:
             break
     done = server.run()

@@ -21,7 +21,11 @@ _AnsibleCollectionFinder(paths=[environment()["ANSIBLE_COLLECTIONS_PATH"]])._ins
 
 hypothesis.configuration.set_hypothesis_home_dir(str(CACHE / "hypothesis"))
 hypothesis.settings.register_profile(
-    "house", deadline=None, derandomize=True, database=None, max_examples=200,
+    "house",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    max_examples=200,
     suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture],
 )
 hypothesis.settings.load_profile("house")

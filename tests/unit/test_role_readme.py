@@ -15,7 +15,10 @@ import role_readme
         ("Either V(on) or C(off).", "Either `on` or `off`."),
         (["First.", "Second."], "First. Second."),
         ("a | b\n  and c", "a \\| b and c"),
-        ("See L(the manual,https://docs.example.org/x) and M(crm.platform.config_files).", "See [the manual](https://docs.example.org/x) and `crm.platform.config_files`."),
+        (
+            "See L(the manual,https://docs.example.org/x) and M(crm.platform.config_files).",
+            "See [the manual](https://docs.example.org/x) and `crm.platform.config_files`.",
+        ),
         ("C(systemctl (re)start), I(soon), B(now)", "`systemctl (re)start`, *soon*, **now**"),
     ],
 )
@@ -25,7 +28,16 @@ def test_prose(text, cell):
 
 @pytest.mark.parametrize(
     ("value", "cell"),
-    [("", '`""`'), (5, "`5`"), (True, "`true`"), ([], "`[]`"), (["a", 1], '`["a", 1]`'), ("{{ a | b }}", "`{{ a \\| b }}`"), ("ä", "`ä`"), ("a`b", "``a`b``")],
+    [
+        ("", '`""`'),
+        (5, "`5`"),
+        (True, "`true`"),
+        ([], "`[]`"),
+        (["a", 1], '`["a", 1]`'),
+        ("{{ a | b }}", "`{{ a \\| b }}`"),
+        ("ä", "`ä`"),
+        ("a`b", "``a`b``"),
+    ],
 )
 def test_code(value, cell):
     assert role_readme.code(value) == cell
@@ -37,7 +49,10 @@ def test_table():
             "main": {
                 "options": {
                     "x_ports": {
-                        "type": "list", "elements": "dict", "default": [], "description": "Ports.",
+                        "type": "list",
+                        "elements": "dict",
+                        "default": [],
+                        "description": "Ports.",
                         "options": {"port": {"type": "int", "required": True, "description": "Number."}},
                     },
                     "x_mode": {"type": "str", "choices": ["a", "b"], "description": "Mode."},

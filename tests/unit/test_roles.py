@@ -88,13 +88,22 @@ def test_the_table_of_contents_is_short(role):
     text = (ROOT / "roles" / role / "tasks" / "main.yml").read_text()
     assert len(text.splitlines()) < 50
     tasks = yaml.safe_load(text)
-    plain = [task["name"] for task in tasks if not {key.rsplit(".", 1)[-1] for key in task} & {"import_tasks", "include_tasks", "import_role", "include_role", "meta"}]
+    plain = [
+        task["name"]
+        for task in tasks
+        if not {key.rsplit(".", 1)[-1] for key in task} & {"import_tasks", "include_tasks", "import_role", "include_role", "meta"}
+    ]
     assert plain == [], "tasks/main.yml only lists other files"
 
 
 def test_preflight_comes_before_any_change(role):
     tasks = yaml.safe_load((ROOT / "roles" / role / "tasks" / "main.yml").read_text())
-    files = [value if isinstance(value, str) else value.get("file", value.get("tasks_from", "")) for task in tasks for key, value in task.items() if "_tasks" in key or "_role" in key]
+    files = [
+        value if isinstance(value, str) else value.get("file", value.get("tasks_from", ""))
+        for task in tasks
+        for key, value in task.items()
+        if "_tasks" in key or "_role" in key
+    ]
     assert "preflight.yml" in files
     assert set(files[: files.index("preflight.yml")]) <= {"contract.yml", "facts.yml"}
 
@@ -172,7 +181,12 @@ def test_no_role_reads_the_variables_of_another(role):
         name = str(path.relative_to(ROOT / "roles"))
         if not others or not path.is_file() or path.suffix not in (".yml", ".j2") or name == PUBLISHED or path.parent.name in ("meta", "files"):
             continue
-        found += [f"{name}:{number}: {match[0]}" for number, expression in expressions(path.read_text()) for match in foreign.finditer(expression) if match[0] not in HANDED_OUT]
+        found += [
+            f"{name}:{number}: {match[0]}"
+            for number, expression in expressions(path.read_text())
+            for match in foreign.finditer(expression)
+            if match[0] not in HANDED_OUT
+        ]
     assert found == []
 
 

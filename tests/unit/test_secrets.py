@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.crm.platform.plugins.module_utils import secrets as lib
 
-AWKWARD = "it's \"50 %\" @ $HOME + ünïcödé #;\\ 密"
+AWKWARD = 'it\'s "50 %" @ $HOME + ünïcödé #;\\ 密'
 TEXT = st.text(alphabet=st.characters(min_codepoint=32, exclude_categories=("Cs", "Cc")), min_size=1)
 
 

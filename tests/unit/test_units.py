@@ -45,7 +45,10 @@ def test_a_unit_is_found_under_each_of_its_names():
     assert lib.missing([want("nginx"), want("sshd"), want("ghost"), want("unheard-of.timer")], live) == ["ghost", "unheard-of.timer"]
 
 
-@pytest.mark.parametrize(("name", "full"), [("nginx", "nginx.service"), ("a.timer", "a.timer"), ("postgresql@15-main", "postgresql@15-main.service"), ("x.y", "x.y.service")])
+@pytest.mark.parametrize(
+    ("name", "full"),
+    [("nginx", "nginx.service"), ("a.timer", "a.timer"), ("postgresql@15-main", "postgresql@15-main.service"), ("x.y", "x.y.service")],
+)
 def test_a_name_is_read_as_systemctl_reads_it(name, full):
     assert lib.full_name(name) == full
 
@@ -80,8 +83,15 @@ def test_a_failed_unit_is_started_and_counts_as_stopped():
 ACTIVE = st.sampled_from(["active", "inactive", "failed", "reloading"])
 FILE = st.sampled_from(["enabled", "disabled", "static", "masked", ""])
 UNITS = st.fixed_dictionaries({name: st.tuples(ACTIVE, FILE) for name in ("a.service", "b.timer", "c.socket")})
-WANTED = st.lists(st.builds(want, st.sampled_from(["a", "b.timer", "c.socket"]), st.sampled_from(["started", "stopped", "unmanaged"]), st.sampled_from([True, False, None])),
-                  unique_by=lambda unit: unit["name"])
+WANTED = st.lists(
+    st.builds(
+        want,
+        st.sampled_from(["a", "b.timer", "c.socket"]),
+        st.sampled_from(["started", "stopped", "unmanaged"]),
+        st.sampled_from([True, False, None]),
+    ),
+    unique_by=lambda unit: unit["name"],
+)
 
 
 def apply(actions, live):
@@ -89,8 +99,14 @@ def apply(actions, live):
     for action in actions:
         for name in action.units:
             unit = live.setdefault(name, {})
-            unit.update({"enable": {"UnitFileState": "enabled"}, "disable": {"UnitFileState": "disabled"},
-                         "start": {"ActiveState": "active"}, "stop": {"ActiveState": "inactive"}}[action.verb])
+            unit.update(
+                {
+                    "enable": {"UnitFileState": "enabled"},
+                    "disable": {"UnitFileState": "disabled"},
+                    "start": {"ActiveState": "active"},
+                    "stop": {"ActiveState": "inactive"},
+                }[action.verb]
+            )
     return live
 
 

@@ -37,7 +37,9 @@ def test_a_changed_repository_is_refused(crm):
 
 
 def test_every_file_is_as_it_was_packed(host):
-    assert host.run("dpkg --verify crm-platform").stdout.replace(" c ", "") == "" or "/etc/crm-platform" in host.run("dpkg --verify crm-platform").stdout
+    assert (
+        host.run("dpkg --verify crm-platform").stdout.replace(" c ", "") == "" or "/etc/crm-platform" in host.run("dpkg --verify crm-platform").stdout
+    )
 
 
 def test_nothing_from_npm_is_on_the_server(host):

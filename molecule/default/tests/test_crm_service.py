@@ -50,7 +50,10 @@ def test_the_web_client_and_what_it_loads(crm):
 
 def test_static_files_are_compressed(crm):
     page = crm.client().request("GET", "/")[2]
-    largest = max((path.decode().lstrip("./") for path in re.findall(rb'src="([^":]+\.js)"', page)), key=lambda path: len(crm.client().request("GET", "/" + path)[2]))
+    largest = max(
+        (path.decode().lstrip("./") for path in re.findall(rb'src="([^":]+\.js)"', page)),
+        key=lambda path: len(crm.client().request("GET", "/" + path)[2]),
+    )
     assert crm.client().request("GET", "/" + largest, headers={"Accept-Encoding": "gzip"})[1].get("content-encoding") == "gzip"
 
 

@@ -10,7 +10,9 @@ import pytest
 
 def login(crm, password, *options):
     """What psql says to a login of the application's role over TCP."""
-    return crm.host.run("env", f"PGPASSWORD={password}", "psql", "-XAtq", f"host=localhost user=crm dbname=crm {' '.join(options)}", "-c", "select 'in'", check=False)
+    return crm.host.run(
+        "env", f"PGPASSWORD={password}", "psql", "-XAtq", f"host=localhost user=crm dbname=crm {' '.join(options)}", "-c", "select 'in'", check=False
+    )
 
 
 def test_the_distributions_version(crm, debian):
