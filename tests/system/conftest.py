@@ -69,11 +69,20 @@ class Server:
     def inventory(self, **variables):
         return plays.inventory(self.host.name, **{**self.variables, **variables})
 
-    def run(self, *options, playbook=SITE, **variables):
+    def run(self, *options, playbook=SITE, aside="", **variables):
+        """One run; `aside` has its files in a directory of their own, for runs side by side."""
         began = time.monotonic()
-        outcome = plays.run(self.directory, playbook, self.inventory(**variables), *options, collections=self.collections)
+        directory = self.directory / aside
+        directory.mkdir(exist_ok=True)
+        outcome = plays.run(directory, playbook, self.inventory(**variables), *options, collections=self.collections)
         print(f"{playbook} {' '.join(options)}: rc {outcome.rc}, {len(outcome.changed)} changed, {time.monotonic() - began:.0f} s")
         return outcome
+
+    def package(self):
+        """The package that was built here, as a file of the controller."""
+        (path,) = self.host.sh("find /srv/crm-platform/apt -name 'crm-platform_*.deb'").split()
+        hosts.engine("cp", f"{self.host.name}:{path}", str(self.directory))
+        return str(self.directory / Path(path).name)
 
     def stale(self):
         """Services that still run with what was there before their files changed."""
