@@ -13,7 +13,7 @@ from .model import HtbClass
 _FACTORS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _SIZES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 _RATE = re.compile(r"^([\d.]+)([KMGT]?)bit$")
-_SIZE = re.compile(r"^([\d.]+)([KMG]?)b(?:/\d+)?$")
+_SIZE = re.compile(r"^([\d.]+)([KMG]?)b(?:/.*)?$")  # 6.15 prints "15Kb/1mpu" in one word
 
 
 class Qdisc(t.NamedTuple):
