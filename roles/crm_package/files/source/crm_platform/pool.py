@@ -23,6 +23,8 @@ import typing as t
 import psycopg.conninfo
 import psycopg_pool
 
+from crm_platform import quiet
+
 logger = logging.getLogger(__name__)
 
 # A waiting client asks anew this often. Asking is what makes the pool try to
@@ -31,8 +33,6 @@ SLICE = 0.25
 # After a failed attempt the pool tries once more, this much later, and then
 # gives up: its own delays, which double, never come to play.
 RECONNECT = 0.2
-# One line for the journal in this many seconds, however many attempts fail.
-QUIET = 30.0
 
 # A peer that vanished without a word (power cut, partition) is noticed in
 # some 15 seconds. They mean nothing on a local socket.
@@ -58,41 +58,19 @@ def patience(seconds: float) -> t.Iterator[None]:
         _impatience.seconds = before
 
 
-class QuietFilter(logging.Filter):
-    """Lets one record of a kind through in QUIET seconds, with a count."""
-
-    def __init__(self, interval: float = QUIET, clock: t.Callable[[], float] = time.monotonic):
-        super().__init__()
-        self._interval, self._clock = interval, clock
-        self._seen: dict[tuple[str, int], tuple[float, int]] = {}
-        self._lock = threading.Lock()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        key, now = (str(record.msg), record.levelno), self._clock()
-        with self._lock:
-            last, held = self._seen.get(key, (None, 0))
-            if last is not None and now - last < self._interval:
-                self._seen[key] = (last, held + 1)
-                return False
-            self._seen[key] = (now, 0)
-        if held:
-            record.msg = f"{record.msg} (and {held} more like it)"
-        return True
-
-
 class SteadyPool(psycopg_pool.ConnectionPool):
     """psycopg's pool without its delays; only its public interface is used."""
+
+    # Seconds that getconn waits; Tryton gives no timeout, install() sets it.
+    default_timeout = 30.0
 
     def __init__(self, conninfo: str = "", *, check: t.Any = None, kwargs: dict | None = None, **options: t.Any):
         given = psycopg.conninfo.conninfo_to_dict(conninfo)
         kwargs = {**{name: value for name, value in TCP_OPTIONS.items() if name not in given}, **(kwargs or {})}
         self._own_check = check
-        # Callers differ in how long they can wait; see install().
         options.setdefault("timeout", self.default_timeout)
         options["reconnect_timeout"] = RECONNECT
         super().__init__(conninfo, check=None, kwargs=kwargs, **options)
-
-    default_timeout = 30.0
 
     def getconn(self, timeout: float | None = None) -> t.Any:
         """A working connection, or PoolTimeout when the time is up."""
@@ -141,6 +119,4 @@ def install(timeout: float = 30.0) -> None:
 
     SteadyPool.default_timeout = timeout
     database.ConnectionPool = SteadyPool
-    pool_logger = logging.getLogger("psycopg.pool")
-    if not any(isinstance(item, QuietFilter) for item in pool_logger.filters):
-        pool_logger.addFilter(QuietFilter())
+    quiet.install()

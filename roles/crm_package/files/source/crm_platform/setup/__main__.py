@@ -11,8 +11,9 @@ Input, all but `database` may be left out:
    "currencies": ["EUR"], "countries": ["DE"] or "all", "subdivisions": true}
 
 Output: {"changed": true, "changes": [{"object", "before", "after"}], "series": "8.0"}.
-Status: 0 done, 1 failed, 2 the input or the database does not allow it; then
-one line on standard error says why.
+Status: 0 done, 1 failed, 2 the input or the database does not allow it, 75 the
+database cannot be reached, 78 the configuration cannot be used; where it is not
+0, one line on standard error says why.
 
 Password, e-mail and company are made once; what users change later stays.
 """
@@ -33,8 +34,16 @@ LOCK = 0x63726D_7365
 LOCK_WAIT = 900
 
 
+# Statuses from sysexits.h, for callers that can wait or mend.
+REFUSED, UNREACHABLE, MISCONFIGURED = 2, 75, 78
+
+
 class SetupError(Exception):
     """What went wrong, in one line."""
+
+
+class Unreachable(SetupError):
+    """There is no database to work on."""
 
 
 def connect(path: str, database: str):
@@ -49,7 +58,7 @@ def connect(path: str, database: str):
     try:
         return psycopg.connect(uri, autocommit=True, application_name="crm-platform-setup", **options)
     except psycopg.OperationalError as exc:
-        raise SetupError(f"the database {database} cannot be reached: {_line(exc)}") from None
+        raise Unreachable(f"the database {database} cannot be reached: {_line(exc)}") from None
 
 
 def lock(connection, seconds: float = LOCK_WAIT) -> None:
@@ -98,6 +107,17 @@ def _line(exc: BaseException) -> str:
     return " ".join(str(exc).split()) or type(exc).__name__
 
 
+def _status(exc: Exception) -> int:
+    for kinds, status in (
+        ((wanted.DesiredError, plan.PlanError), REFUSED),
+        (Unreachable, UNREACHABLE),
+        (settings.SettingsError, MISCONFIGURED),
+    ):
+        if isinstance(exc, kinds):
+            return status
+    return 1
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="crm-platform-setup", description="Bring the CRM's database to what standard input says.")
     parser.add_argument("--check", action="store_true", help="only say what would change")
@@ -107,14 +127,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         desired = wanted.parse(sys.stdin.read())
         done = converge(path, desired, options.check)
-    except (wanted.DesiredError, plan.PlanError, settings.SettingsError, LookupError) as exc:
-        print(f"crm-platform-setup: {_line(exc)}", file=sys.stderr)
-        return 2
     except Exception as exc:
         if options.debug:
             raise
         print(f"crm-platform-setup: {_line(exc)}", file=sys.stderr)
-        return 1
+        return _status(exc)
     changes = [change._asdict() for change in done.changes]
     print(json.dumps({"changed": bool(changes), "changes": changes, "series": reference.series()}, ensure_ascii=False))
     return 0
