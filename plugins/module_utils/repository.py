@@ -386,7 +386,7 @@ class Publisher:
         # Copies named after their hashes: a client that holds the old
         # signature still finds the old parts.
         release = run("apt-ftparchive", *options, "-o", "APT::FTPArchive::DoByHash=true",
-                      "-o", "APT::FTPArchive::MD5=false", "-o", "APT::FTPArchive::SHA1=false", "release", staged)
+                      *(word for name in ("MD5", "SHA1", "SHA512") for word in ("-o", f"APT::FTPArchive::{name}=false")), "release", staged)
         plain, signed = os.path.join(staged, "Release"), os.path.join(staged, "InRelease")
         with open(plain, "w", encoding="utf-8") as stream:
             stream.write(release)
