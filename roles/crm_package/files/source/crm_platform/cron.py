@@ -13,12 +13,18 @@ import logging
 import signal
 import sys
 import typing as t
+from concurrent.futures.process import BrokenProcessPool
 
 from crm_platform import pool, settings
 
 logger = logging.getLogger("crm_platform.cron")
 
-_tryton_run: t.Callable[[str], None] = lambda dummy: None  # noqa: E731 - set in main
+# "Temporary failure, try again" in sysexits.h.
+EXIT_LOST = 75
+
+# Set in main.
+_tryton_run: t.Callable[[str], None] = lambda dummy: None  # noqa: E731
+_tryton_initializer: t.Callable[..., t.Any] = lambda *dummy: None  # noqa: E731
 
 
 def run_logged(database: str) -> None:
@@ -28,12 +34,18 @@ def run_logged(database: str) -> None:
         logger.error("scheduled actions of %s failed, next try in a minute: %s", database, " ".join(str(exc).split()))
 
 
+def _start_child(options: t.Any, worker: bool = True) -> t.Any:
+    # A round that is interrupted is rolled back and due again.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    return pool.insist(lambda: _tryton_initializer(options, worker))
+
+
 def _stop(*dummy: t.Any) -> None:
     raise SystemExit(0)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    global _tryton_run
+    global _tryton_run, _tryton_initializer
     settings.prepare("crm-platform-cron")
     chosen = settings.read()
 
@@ -50,15 +62,18 @@ def main(arguments: list[str] | None = None) -> int:
     from psycopg import OperationalError
     from trytond.pool import Pool
 
-    _tryton_run = trytond.cron.run_cron
-    trytond.cron.run_cron = run_logged
+    _tryton_run, _tryton_initializer = trytond.cron.run_cron, trytond.cron.initializer
+    trytond.cron.run_cron, trytond.cron.initializer = run_logged, _start_child
     signal.signal(signal.SIGTERM, _stop)
     Pool.start()
     try:
         trytond.cron.run(options)
     except OperationalError as exc:
         logger.error("the database does not answer: %s", " ".join(str(exc).split()))
-        return 75
+        return EXIT_LOST
+    except BrokenProcessPool:
+        logger.error("a process of the scheduler was killed, a fresh one has to start")
+        return EXIT_LOST
     return 0
 
 

@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """gunicorn's configuration; every value comes from section [platform]."""
 
+import gc as _gc
 import os as _os
 
 import gunicorn.util as _util
@@ -56,12 +57,32 @@ access_log_format = '%({x-forwarded-for}i)s "%(r)s" %(s)s %(b)s %(M)sms'
 forwarded_allow_ips = "*"
 
 
-def post_worker_init(worker):
-    """Load the models before the first request, if the database is there."""
-    from crm_platform import pool, wsgi
+# Imported once, before the workers are forked: they share that memory.
+preload_app = True
+
+
+def _load(step, log):
+    from crm_platform import pool
 
     try:
         with pool.patience(3):
-            wsgi.application.load()
+            step()
     except Exception as exc:  # noqa: BLE001 - the first request tries again
-        worker.log.warning("the database does not answer yet: %s", " ".join(str(exc).split()))
+        log.warning("the database does not answer yet: %s", " ".join(str(exc).split()))
+
+
+def when_ready(server):
+    """Load the models as well; what comes meanwhile waits at the socket."""
+    from crm_platform import wsgi
+
+    _load(wsgi.application.preload, server.log)
+    # A collection would write to, and so copy, all that the workers share.
+    _gc.collect()
+    _gc.freeze()
+
+
+def post_worker_init(worker):
+    """Where the database was away before, load them before the first request."""
+    from crm_platform import wsgi
+
+    _load(wsgi.application.load, worker.log)

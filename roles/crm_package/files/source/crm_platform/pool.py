@@ -20,6 +20,7 @@ import threading
 import time
 import typing as t
 
+import psycopg
 import psycopg.conninfo
 import psycopg_pool
 
@@ -107,6 +108,16 @@ class SteadyPool(psycopg_pool.ConnectionPool):
             self.putconn(connection)
             raise
         return True
+
+
+def insist(step: t.Callable[[], t.Any]) -> t.Any:
+    """Do it; when the connection breaks meanwhile, do it again, three times in all."""
+    for dummy in range(2):
+        try:
+            return step()
+        except psycopg.OperationalError as exc:
+            logger.warning("again, since the database went away: %s", " ".join(str(exc).split()))
+    return step()
 
 
 def install(timeout: float = 30.0) -> None:

@@ -16,6 +16,7 @@ import logging
 import signal
 import sys
 import typing as t
+from concurrent.futures.process import BrokenProcessPool
 
 from crm_platform import pool, settings
 
@@ -98,7 +99,7 @@ def watchful(base: type, operational_error: type, stopper: Stopper) -> type:
 def _start_child(options: t.Any, worker: bool = True) -> t.Any:
     """A task's process: the parent decides when it ends, not a signal to the group."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    return _tryton_initializer(options, worker)
+    return pool.insist(lambda: _tryton_initializer(options, worker))
 
 
 _tryton_initializer: t.Callable[..., t.Any] = lambda *dummy: None  # noqa: E731 - set in main
@@ -136,6 +137,9 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_LOST
     except OperationalError as exc:
         logger.error("the database does not answer: %s", " ".join(str(exc).split()))
+        return EXIT_LOST
+    except BrokenProcessPool:
+        logger.error("a process of a task was killed, a fresh worker has to start")
         return EXIT_LOST
     # Without [queue] worker = True there is nothing to do, which is an error here.
     logger.error("[queue] worker is not set in %s", ", ".join(filter(None, options.configfile)))

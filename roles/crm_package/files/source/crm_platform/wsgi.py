@@ -27,6 +27,7 @@ settings.prepare("crm-platform-web")
 chosen = settings.read()
 
 import trytond.application  # noqa: E402 - reads what prepare() has set
+import trytond.cache  # noqa: E402
 import trytond.config  # noqa: E402
 import trytond.protocols.dispatcher  # noqa: E402
 from trytond import __series__, backend  # noqa: E402
@@ -69,7 +70,7 @@ class Application:
 
     def __init__(self, inner: t.Callable[..., t.Any], database: str):
         self._inner, self._database = inner, database
-        self._ready, self._lock = False, threading.Lock()
+        self._lock = threading.Lock()
 
     def __call__(self, environ: dict, start_response: Start) -> t.Any:
         path = environ.get("PATH_INFO", "")
@@ -78,22 +79,36 @@ class Application:
         name = named_database(path)
         if name not in (None, self._database):
             return self._answer(environ, start_response, "404 Not Found", {"error": "no such database"})
-        if not self._ready:
-            try:
-                self.load()
-            except Exception as exc:  # noqa: BLE001 - down, or not set up yet
-                logger.error("the models of %s cannot be loaded: %s", self._database, " ".join(str(exc).split()))
-                return self._answer(environ, start_response, "503 Service Unavailable", {"error": "database unavailable"})
+        try:
+            self.load()
+        except Exception as exc:  # noqa: BLE001 - down, or not set up yet
+            logger.error("the models of %s cannot be loaded: %s", self._database, " ".join(str(exc).split()))
+            return self._answer(environ, start_response, "503 Service Unavailable", {"error": "database unavailable"})
         return self._inner(environ, start_response)
 
     def load(self) -> None:
-        """Load the models of the activated modules, once."""
+        """Load the models of the activated modules, unless they are loaded.
+
+        Tryton drops them when another process has activated a module.
+        """
         with self._lock:
-            if self._ready:
+            if self._loaded():
                 return
             with Transaction().start(self._database, 0, readonly=True):
                 Pool(self._database).init()
-            self._ready = True
+
+    def _loaded(self) -> bool:
+        # Asking for the pool of a database makes an empty one, which counts as
+        # one of the list.
+        return self._database in Pool.database_list() and any(True for dummy in Pool(self._database).iterobject())
+
+    def preload(self) -> None:
+        """Load the models in a process that will fork: leaves no connection and no thread."""
+        try:
+            self.load()
+        finally:
+            trytond.cache.Cache.drop(self._database)
+            backend.Database(self._database).close()
 
     def _health(self, environ: dict, start_response: Start) -> t.Any:
         if environ.get("REQUEST_METHOD") not in ("GET", "HEAD"):
