@@ -14,7 +14,7 @@ import typing as t
 from decimal import Decimal
 
 from crm_platform import pool
-from crm_platform.setup import reference
+from crm_platform.setup import catalogue, reference
 from crm_platform.setup.desired import Desired
 from crm_platform.setup.plan import Plan
 
@@ -28,6 +28,7 @@ class Applier:
     def __init__(self, desired: Desired):
         # Imported here: this is what takes seconds.
         pool.install()
+        catalogue.install()
         from trytond import backend
         from trytond.pool import Pool
 
