@@ -148,8 +148,7 @@ class Ruleset:
         live = {"before_header": f"live table {self.table}", "after_header": f"wanted table {self.table}"}
         live.update(before=before, after=after if self.present else "")
         return [live] + [
-            {"before_header": step.path, "after_header": step.path, "before": step.before, "after": step.after}
-            for step in self.file_steps
+            {"before_header": step.path, "after_header": step.path, "before": step.before, "after": step.after} for step in self.file_steps
         ]
 
 

@@ -16,7 +16,7 @@ description:
     the queues. Where it has no HTB, nothing is shaped, and the module says so.
   - Packets are put into classes by an nftables table of its own, so that IPv4 and IPv6 are told alike. Other tables are left alone.
   - A new tree is rehearsed in a network namespace first. When a step fails all the same, what was there before is brought back.
-  - Both halves are written to files, which a unit loads at boot with C(tc -batch) and C(nft -f).
+  - All of it is written to files, which a unit loads at boot with C(tc -batch) and C(nft -f).
 options:
   state:
     description: Whether the interfaces are shaped.
@@ -24,7 +24,7 @@ options:
     choices: [present, absent]
     default: present
   interfaces:
-    description: The interfaces whose outgoing traffic is shaped. Needed for V(present).
+    description: The interfaces whose outgoing traffic is shaped. Empty takes the one of the default route.
     type: list
     elements: dict
     default: []
@@ -144,7 +144,7 @@ options:
     type: str
     default: inet crm_platform_qos
   directory:
-    description: Directory of the files C(qos.tc) and C(qos.nft), which a unit loads at boot.
+    description: Directory of the files C(qos.tc) and C(qos.nft), which a unit loads at boot, and C(qos-off.tc) for its end.
     type: path
     default: /etc/crm-platform
   variable_prefix:
@@ -232,6 +232,10 @@ from ansible_collections.crm.platform.plugins.module_utils.shaping import classi
 HEADER = "# Made by crm.platform.traffic_shaping; what is changed here by hand is undone by the next run.\n"
 
 
+def text(lines):
+    return HEADER + "".join(line + "\n" for line in lines)
+
+
 class Shaping:
     """Wanted and present state of the host: read once, planned once, then applied."""
 
@@ -240,8 +244,9 @@ class Shaping:
         self.params = module.params
         self.present = self.params["state"] == "present"
         self.table = nft.Table.parse(self.params["table"])
-        self.batch_path = os.path.join(self.params["directory"], "qos.tc")
-        self.ruleset_path = os.path.join(self.params["directory"], "qos.nft")
+        self.batch_path, self.off_path, self.ruleset_path = (
+            os.path.join(self.params["directory"], name) for name in ("qos.tc", "qos-off.tc", "qos.nft")
+        )
         self.installed = all(module.get_bin_path(tool) for tool in ("tc", "nft"))
         self.supported, self.leaf, self.reason = True, "", ""
         self.trees, self.ruleset = [], ""
@@ -257,11 +262,12 @@ class Shaping:
         """Everything that can be said of the options without the kernel."""
         if not self.present:
             return
-        self.classes = model.parse_classes(self.variable("classes"), self.params["classes"])
-        self.services = classify.parse_services(self.variable("services"), self.params["services"], self.classes)
+        variable = self.variable("classes")
+        self.classes = model.parse_classes(variable, self.params["classes"])
+        self.services = classify.parse_services(self.variable("services"), variable, self.params["services"], self.classes)
         self.links = {}
         present = host.devices()
-        for spec in self.params["interfaces"]:
+        for spec in self.params["interfaces"] or [{"name": device} for device in host.default_devices()]:
             name = model.parse_interface(self.variable("interfaces"), spec["name"])
             if name in self.links:
                 raise model.ShapingError(f"{self.variable('interfaces')}: {name} is listed twice; keep one of the two")
@@ -270,7 +276,9 @@ class Shaping:
                 raise model.ShapingError(f"{self.variable('interfaces')}: {name} does not exist here; there are {found}")
             self.links[name] = self.link_rate(name, spec.get("rate"))
         if not self.links:
-            raise model.ShapingError(f"{self.variable('interfaces')}: none is given; name at least one, such as eth0")
+            raise model.ShapingError(
+                f"{self.variable('interfaces')}: none is given, and there is no default route to tell; name at least one, such as eth0"
+            )
         self.plant("pfifo")
 
     def link_rate(self, device, rate):
@@ -296,15 +304,15 @@ class Shaping:
                 self.live.setdefault(device, live.read(self.run, device))
             self.live_rules = nft.read_live(self.run, self.table)
         self.orphans = [device for device in shaped if device not in [tree.device for tree in self.trees]]
-        batch = ""
+        batch = off = ""
         if self.present:
             self.ruleset = HEADER + classify.ruleset(str(self.table), self.links, self.classes, self.services)
-            batch = HEADER + "".join(line + "\n" for tree in self.trees for line in plan.whole(tree))
+            batch = text(line for tree in self.trees for line in plan.whole(tree))
+            off = text(plan.off(self.links))
             if self.installed:
                 self.wanted_rules = nft.read_wanted(self.run, self.table, self.ruleset)
-        self.file_steps = files.plan(
-            files.normalise_all([self.file_spec(self.batch_path, batch), self.file_spec(self.ruleset_path, self.ruleset)])
-        )
+        contents = {self.batch_path: batch, self.off_path: off, self.ruleset_path: self.ruleset}
+        self.file_steps = files.plan(files.normalise_all(self.file_spec(path, content) for path, content in contents.items()))
 
     def file_spec(self, path, content):
         if not self.present:
@@ -325,7 +333,7 @@ class Shaping:
         for device in self.orphans:
             present = self.live.get(device)
             if present and present.classes:
-                steps[device] = [plan.Step(f"qdisc del dev {device} root", "it is no longer shaped")]
+                steps[device] = [plan.Step(line, "it is no longer shaped") for line in plan.off([device])]
         return {device: lines for device, lines in steps.items() if lines}
 
     def rules_step(self):
@@ -389,8 +397,7 @@ class Shaping:
             }
         )
         return parts + [
-            {"before_header": step.path, "after_header": step.path, "before": step.before, "after": step.after}
-            for step in self.file_steps
+            {"before_header": step.path, "after_header": step.path, "before": step.before, "after": step.after} for step in self.file_steps
         ]
 
     def facts(self):

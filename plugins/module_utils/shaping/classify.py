@@ -25,14 +25,15 @@ class Service(t.NamedTuple):
     addresses: tuple  # of the hosts that it uses the service of
 
 
-def parse_services(variable: str, specs: t.Iterable[dict], classes: t.Sequence[TrafficClass]) -> tuple:
+def parse_services(variable: str, classes_variable: str, specs: t.Iterable[dict], classes: t.Sequence[TrafficClass]) -> tuple:
     names = [cls.name for cls in classes]
     services = []
     for spec in specs:
         here = f"{variable}: {spec['name']}"
         if spec["traffic_class"] not in names:
             raise ShapingError(
-                f"{here}: traffic_class {spec['traffic_class']} is no class; allowed are {', '.join(names)}, so add it to the classes or use one"
+                f"{classes_variable}: there is no class {spec['traffic_class']}, which the service {spec['name']} names;"
+                f" there are {', '.join(names)}, so add {spec['traffic_class']}"
             )
         services.append(
             Service(
@@ -66,9 +67,7 @@ def match_rules(cls: TrafficClass) -> list[str]:
         if match.dscp:
             marks = braces(match.dscp)
             families = ("ip", "ip6")
-            parts = [
-                f"{part}{family} dscp {marks} " for part in parts for family in families if not part or part.startswith(family + " ")
-            ]
+            parts = [f"{part}{family} dscp {marks} " for part in parts for family in families if not part or part.startswith(family + " ")]
         if match.ports:
             ports = braces(match.ports)
             parts = [f"{part}{match.protocol} {side} {ports} " for part in parts for side in ("sport", "dport")]

@@ -43,6 +43,25 @@ def devices() -> list[str]:
         return []
 
 
+def default_devices() -> list[str]:
+    """The interface of the default route, as a list of one or none. Read without `ip`, which may be missing."""
+    try:
+        with open("/proc/net/route", encoding="ascii") as stream:
+            routes = [line.split() for line in stream.read().splitlines()[1:]]
+        with open("/proc/net/ipv6_route", encoding="ascii") as stream:
+            routes6 = [line.split() for line in stream.read().splitlines()]
+    except OSError:
+        routes, routes6 = [], []
+    return pick_default(routes, routes6)
+
+
+def pick_default(routes: t.Sequence, routes6: t.Sequence) -> list[str]:
+    """From the words of /proc/net/route and /proc/net/ipv6_route; IPv4 first, the least metric first."""
+    found = sorted((int(words[6]), words[0]) for words in routes if len(words) > 7 and words[1] == words[7] == "0" * 8)
+    found6 = sorted((int(words[5], 16), words[9]) for words in routes6 if len(words) > 9 and words[1] == "00" and words[9] != "lo")
+    return [device for dummy, device in (found or found6)[:1]]
+
+
 def link_speed(device: str) -> int:
     """Bits per second of the link, as far as the kernel knows."""
     try:

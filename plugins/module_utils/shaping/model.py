@@ -93,7 +93,7 @@ def parse_rate(variable: str, text: str, link: int | None = None) -> int:
     match = _RATE.match(str(text).strip().lower())
     if not match or (match.group(2) == "%" and link is None):
         percent = ", or percent of the link such as 40%" if link is not None else ""
-        raise ShapingError(f"{variable}: {text!r} is no rate; give a number and bit, kbit, mbit or gbit, such as 100mbit{percent}")
+        raise ShapingError(f"{variable}: {text} is no rate; give a number and bit, kbit, mbit or gbit, such as 100mbit{percent}")
     number, unit = float(match.group(1)), match.group(2)
     bits = int(number * link / 100) if unit == "%" and link is not None else int(number * UNITS.get(unit, 0))
     if bits < 1000:
@@ -199,8 +199,8 @@ def parse_classes(variable: str, specs: t.Sequence[dict]) -> tuple:
         raise ShapingError(f"{variable}: {len(classes)} classes are too many; give up to 99")
     defaults = [cls.name for cls in classes if cls.default]
     if len(defaults) != 1:
-        found = " and ".join(defaults) if defaults else "none"
-        raise ShapingError(f"{variable}: {found} is marked default; mark exactly one class with default: true, for all that matches no other")
+        found = f"{len(defaults)} classes are ({', '.join(defaults)})" if defaults else "no class is"
+        raise ShapingError(f"{variable}: {found} marked default; mark exactly one with default: true, for all that matches no other")
     return tuple(classes)
 
 

@@ -76,6 +76,11 @@ def whole(tree: Tree) -> list[str]:
     return lines + [leaf_line(tree.device, leaf) for leaf in tree.leaves]
 
 
+def off(devices: t.Iterable[str]) -> list[str]:
+    """What the unit runs when it stops."""
+    return [f"qdisc del dev {device} root" for device in devices]
+
+
 def rebuild_reason(tree: Tree, live: Live) -> str:
     """Why the root has to be made anew, '' when it can stay."""
     if live.root is None or live.root.by_kernel:
@@ -130,7 +135,7 @@ def depth(live: Live, classid: str) -> int:
 def undo(live: Live) -> list[str]:
     """Lines that bring back what was there; a foreign root becomes the kernel's own."""
     if live.root is None or live.root.kind != "htb" or live.root.handle != ROOT:
-        return [f"qdisc del dev {live.device} root"]
+        return off([live.device])
     lines = root_lines(live.device, live.default or "0")
     for classid in sorted(live.classes, key=lambda classid: depth(live, classid)):
         lines.append(class_line(live.device, live.classes[classid]))
