@@ -103,12 +103,13 @@ def _value(section: t.Mapping[str, str], name: str, default: t.Any) -> t.Any:
 
 
 def read(path: str | None = None) -> Settings:
-    """Section [platform] with its defaults."""
+    """Section [platform] with its defaults.
+
+    What it does not know it passes over, as Tryton does with its sections: a
+    file for a newer package must not stop an older one, or its upgrade.
+    """
     parser = parse(path)
     section = parser["platform"] if parser.has_section("platform") else {}
-    unknown = sorted(set(section) - set(Settings._fields))
-    if unknown:
-        raise SettingsError(f"[platform] {unknown[0]} is unknown; known are {', '.join(Settings._fields)}")
     defaults = Settings()._asdict()
     return Settings(**{name: _value(section, name, default) for name, default in defaults.items()})
 

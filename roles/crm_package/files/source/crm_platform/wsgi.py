@@ -14,14 +14,13 @@ gunicorn loads `application`. Before a request reaches Tryton,
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import logging
 import threading
 import typing as t
 
 from crm_platform import pool, settings
+from crm_platform.gate import named_database
 
 settings.prepare("crm-platform-web")
 chosen = settings.read()
@@ -43,26 +42,7 @@ HEALTH_QUERY = (
     "SELECT series, (SELECT count(*) FROM ir_module WHERE state = 'activated')"
     " FROM ir_configuration ORDER BY id LIMIT 1"
 )
-# Paths of Tryton that name no database, and that name it in base64.
-UNNAMED = frozenset({"", "rpc"})
-ENCODED = frozenset({"avatar", "m", "s"})
-
 Start = t.Callable[..., t.Any]
-
-
-def named_database(path: str) -> str | None:
-    """The database that a path of Tryton names; None where it names none."""
-    head, dummy, rest = path.lstrip("/").partition("/")
-    if head in UNNAMED:
-        return None
-    if head not in ENCODED:
-        return head
-    token = rest.partition("/")[0].partition("$")[0]
-    try:
-        return base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode("utf-8")
-    except (binascii.Error, ValueError):
-        # Such as /m/empty.gif; what Tryton cannot decode it does not open.
-        return None
 
 
 class Application:
