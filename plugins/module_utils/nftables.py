@@ -68,6 +68,19 @@ class State(t.NamedTuple):
         return bool(self.listing)
 
 
+def runner(module: t.Any) -> t.Callable:
+    """``run`` for the functions below, of an AnsibleModule."""
+
+    def run(argv: list, data: str | None = None) -> tuple:
+        try:
+            return module.run_command(argv, data=data, binary_data=True, environ_update=environment(), handle_exceptions=False)
+        except OSError as exc:
+            # A command that ends before it has read its input, or is not there.
+            return exc.errno or 1, "", f"{argv[0]}: {exc.strerror or exc}"
+
+    return run
+
+
 def environment() -> dict[str, str]:
     """For nft and its kin: messages that can be read, and the path of root's commands."""
     return {"LC_ALL": "C", "PATH": os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin"}
@@ -128,6 +141,11 @@ def restore_statements(table: Table, live: str, wanted: str) -> str:
     )
 
 
+def may_unshare(run: t.Callable) -> bool:
+    """Whether a network namespace can be made; some containers forbid it."""
+    return run(["unshare", "--net", "true"])[0] == 0
+
+
 def read_live(run: t.Callable, table: Table) -> State:
     rc, out, err = run(["nft", "-s", "list", "table", table.family, table.name])
     if rc == 0:
@@ -142,7 +160,7 @@ def read_wanted(run: t.Callable, table: Table, content: str) -> State | None:
     argv = ["unshare", "--net", "sh", "-c", SCRATCH, "sh", SEPARATOR, table.family, table.name]
     rc, out, err = run(argv, content)
     if rc != 0:
-        if run(["unshare", "--net", "true"])[0] != 0:
+        if not may_unshare(run):
             return None
         raise NftError(f"content: nft refuses the ruleset of table {table}: {complaint(err)}; nothing was changed")
     tables, dummy, listing = out.partition(SEPARATOR + "\n")
@@ -168,7 +186,8 @@ def complaint(stderr: str) -> str:
 def load(run: t.Callable, table: Table, content: str, wanted: State | None) -> bool:
     """Replace the table in one transaction; False when dynamic contents were lost."""
     rc, live, dummy = run(["nft", "list", "table", table.family, table.name])
-    carried = restore_statements(table, live, wanted.listing) if rc == 0 and wanted else ""
+    # Where the wanted table could not be tried, its sets are taken to be declared as they are now.
+    carried = restore_statements(table, live, wanted.listing if wanted else live) if rc == 0 else ""
     if carried:
         rc, dummy, dummy = run(["nft", "-f", "-"], content + "\n" + carried)
         if rc == 0:

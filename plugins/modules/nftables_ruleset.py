@@ -93,6 +93,7 @@ class Ruleset:
 
     def __init__(self, module):
         self.module = module
+        self.run = nft.runner(module)
         self.table = nft.Table.parse(module.params["table"])
         self.content = module.params["content"] or ""
         self.present = module.params["state"] == "present"
@@ -102,9 +103,6 @@ class Ruleset:
         if self.installed and self.present:
             self.wanted = nft.read_wanted(self.run, self.table, self.content)
         self.file_steps = files.plan(files.normalise_all([self.file_spec()]))
-
-    def run(self, argv, data=None):
-        return self.module.run_command(argv, data=data, binary_data=True, environ_update=nft.environment())
 
     def file_spec(self):
         if not self.present:

@@ -152,6 +152,21 @@ def test_load_goes_on_without_what_cannot_be_carried_over():
     assert shell.ran("nft -f")[-1] == "rules\n"
 
 
+def test_load_without_a_trial_carries_over_what_it_can():
+    shell = Shell(("list table", (0, LIVE, "")))
+    assert lib.load(shell, TABLE, "rules\n", None)
+    assert "add element inet crm_platform banned" in shell.ran("nft -f")[0]
+
+
+def test_a_command_that_cannot_be_run_has_failed():
+    class Module:
+        def run_command(self, argv, **options):
+            assert options["environ_update"]["LC_ALL"] == "C" and not options["handle_exceptions"]
+            raise BrokenPipeError(32, "Broken pipe")
+
+    assert lib.runner(Module())(["unshare", "x"], "data") == (32, "", "unshare: Broken pipe")
+
+
 def test_load_says_that_nothing_changed_when_nft_refuses():
     shell = Shell(("list table", (1, "", "Error: No such file or directory")), ("nft -f", (1, "", "Error: Could not process rule")))
     with pytest.raises(lib.NftError, match="Could not process rule; the live table is as it was"):

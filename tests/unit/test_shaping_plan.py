@@ -220,7 +220,7 @@ def test_rehearsal():
     acting.rehearse(Shell(), "eth0", ["x"])
     acting.rehearse(Shell(unshare="unshare: unshare failed: Operation not permitted"), "eth0", ["x"])
     with pytest.raises(model.ShapingError, match="eth0: the kernel refuses the classes: Error: no such thing; nothing was changed"):
-        acting.rehearse(Shell(unshare="Error: no such thing.\n"), "eth0", ["x"])
+        acting.rehearse(Shell(**{"--net sh": "Error: no such thing.\n"}), "eth0", ["x"])
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import os
 import re
 import typing as t
 
+from ..nftables import may_unshare
 from . import plan as planning
 from .live import Live
 from .model import LEAVES, ShapingError
@@ -75,7 +76,7 @@ def link_speed(device: str) -> int:
 def probe(run: t.Callable) -> tuple[bool, str, str]:
     """(can shape, the leaf to take, why not). Nothing that carries traffic is touched."""
     rc, out, err = run(["unshare", "--net", "sh", "-c", _PROBE, "sh", "lo"])
-    if rc != 0 and "unshare" in err:
+    if rc != 0 and not may_unshare(run):
         rc, out, err = _probe_here(run)
     words = out.split()
     if words[:1] != ["htb"]:
@@ -98,7 +99,7 @@ def _probe_here(run: t.Callable) -> tuple:
 def rehearse(run: t.Callable, device: str, lines: t.Sequence[str]) -> None:
     """Have the kernel take the whole tree where it shapes nothing."""
     rc, dummy, err = run(["unshare", "--net", "sh", "-c", _REHEARSE, "sh", device], "\n".join(lines) + "\n")
-    if rc != 0 and "unshare" not in err:
+    if rc != 0 and may_unshare(run):
         raise ShapingError(f"{device}: the kernel refuses the classes: {complaint(err)}; nothing was changed")
 
 
