@@ -168,6 +168,7 @@ def test_an_initialisation_that_was_killed_is_finished():
         ({"currencies": frozenset({"EUR"})}, "currency USD"),
         ({"countries": frozenset({"DE"})}, "country FR"),
         ({"subdivided": frozenset({"DE"})}, "subdivisions of FR"),
+        ({"assistant": frozenset({"res", "sale"})}, "assistant of the first login"),
         ({"modules": {**DONE.modules, "party": "not activated"}}, "module party"),
     ],
 )

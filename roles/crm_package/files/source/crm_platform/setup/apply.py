@@ -74,6 +74,8 @@ class Applier:
             self._do(lambda codes=codes: self._subdivisions(codes))
         if plan.company:
             self._do(self._company)
+        if plan.assistant:
+            self._do(lambda: self._assistant(plan.assistant))
         new = [code for code in plan.languages if code != "en"]
         if new:
             self._do(lambda: self._translate_all(new))
@@ -191,6 +193,13 @@ class Applier:
             "employees": [("add", [employee.id])],
             "employee": employee.id,
         })
+
+    def _assistant(self, modules: t.Sequence[str]) -> None:
+        entries = self._get("ir.model.data").search([
+            ("model", "=", "ir.module.config_wizard.item"), ("module", "in", list(modules)), ("db_id", "!=", None),
+        ])
+        Item = self._get("ir.module.config_wizard.item")
+        Item.write(Item.browse([entry.db_id for entry in entries]), {"state": "done"})
 
     def _translate_all(self, languages: t.Sequence[str]) -> None:
         """A language that came later: also for the lists that are there already."""

@@ -15,7 +15,7 @@ SCHEMA = "crm_platform"
 TABLE = f"{SCHEMA}.setup"
 
 NAMES = (
-    "ir_configuration", "ir_module", "ir_lang", "ir_model_data", "res_user",
+    "ir_configuration", "ir_module", "ir_module_config_wizard_item", "ir_lang", "ir_model_data", "res_user",
     "company_company", "currency_currency", "country_country", "country_subdivision",
 )  # fmt: skip
 
@@ -30,6 +30,7 @@ class Facts(t.NamedTuple):
     admin_password: bool = False
     admin_email: bool = False
     companies: int = 0
+    assistant: frozenset[str] = frozenset()  # modules with open steps in the assistant of the first login
     currencies: frozenset[str] = frozenset()
     countries: frozenset[str] = frozenset()
     subdivided: frozenset[str] = frozenset()  # countries that have subdivisions
@@ -67,6 +68,12 @@ def _read(connection: psycopg.Connection) -> Facts:
         admin_password=_admin(connection, columns, "password_hash"),
         admin_email=_admin(connection, columns, "email"),
         companies=_one(connection, "SELECT count(*) FROM company_company") if "company_company" in there else 0,
+        assistant=_set(
+            connection,
+            "SELECT d.module FROM ir_module_config_wizard_item i JOIN ir_model_data d ON d.db_id = i.id"
+            " WHERE d.model = 'ir.module.config_wizard.item' AND i.state = 'open'",
+            "ir_module_config_wizard_item" in there,
+        ),
         currencies=_set(connection, "SELECT code FROM currency_currency", "currency_currency" in there),
         countries=_set(connection, "SELECT code FROM country_country", "country_country" in there),
         subdivided=_set(

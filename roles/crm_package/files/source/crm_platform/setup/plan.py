@@ -11,6 +11,12 @@ from crm_platform.setup.desired import Desired
 from crm_platform.setup.facts import Facts
 
 
+# The assistant that Tryton opens for the administrator asks for languages,
+# modules, users and a company, which are declared here, and for a chart of
+# accounts, which a CRM does not need to begin with. Its other steps stay.
+ASSISTANT = frozenset({"ir", "res", "company", "account"})
+
+
 class PlanError(Exception):
     """Why it cannot be done, in one line with the cure."""
 
@@ -36,6 +42,7 @@ class Plan(t.NamedTuple):
     countries: tuple[str, ...] = ()
     subdivisions: tuple[str, ...] = ()  # of these countries
     company: bool = False
+    assistant: tuple[str, ...] = ()  # modules whose steps are taken
 
 
 def _number(series: str) -> tuple[int, ...]:
@@ -111,6 +118,9 @@ def make(
     company = desired.company is not None and not facts.companies
     if company and desired.company:
         changes.append(Change(f"company {desired.company.name}", "absent", "present"))
+    assistant = tuple(sorted((facts.assistant | (set() if active else ASSISTANT)) & ASSISTANT))
+    if assistant:
+        changes.append(Change("assistant of the first login", "open", "done"))
     return Plan(
         changes=tuple(changes),
         initialise=initialise,
@@ -122,6 +132,7 @@ def make(
         countries=countries,
         subdivisions=parted,
         company=company,
+        assistant=assistant,
     )
 
 
