@@ -23,7 +23,7 @@ BOOT_TIMEOUT = 60
 def engine(*words: str, check: bool = True, **options) -> subprocess.CompletedProcess:
     done = subprocess.run(["docker", *words], check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
     if check and done.returncode:
-        raise AssertionError(f"docker {' '.join(words)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
+        raise AssertionError(f"docker {' '.join(words)}: exit code {done.returncode}\n{(done.stdout + done.stderr)[-1500:]}")
     return done
 
 

@@ -44,6 +44,15 @@ WRONG = {
         {"qos_classes": [{"name": name, "guarantee": "60%", "priority": 1, "default": name == "crm"} for name in ("ssh", "crm", "database", "bulk")]},
         ["qos_classes", "24gbit"],
     ),
+    "an e-mail address that is none": ({"crm_service_admin_email": "nobody"}, ["crm_service_admin_email", "nobody", "such as"]),
+    "a short password of the administrator": ({"crm_service_admin_password": "short"}, ["crm_service_admin_password", "crm_service_password_length"]),
+    "a front certificate without its key": ({"crm_service_tls_certificate": "/tmp/good.crt"}, ["crm_service_tls_certificate", "crm_service_tls_key"]),
+    "a front certificate that ends": (
+        {"crm_service_tls_certificate": "/tmp/old.crt", "crm_service_tls_key": "/tmp/old.key"},
+        ["crm_service_tls_certificate", "/tmp/old.crt"],
+    ),
+    "more processes than the memory carries": ({"crm_service_workers": 250}, ["crm_service_workers", "250", "MiB"]),
+    "a currency that is none": ({"crm_service_company_currency": "Euro"}, ["crm_service_company_currency", "Euro"]),
     "a group that is none": ({"foundation_group": "nowhere"}, ["foundation_group", "nowhere"]),
     "certificates that end before they start": ({"foundation_certificate_days": 10}, ["foundation_certificate_days", "10"]),
 }

@@ -21,7 +21,8 @@ def test_apt_trusts_no_other_key_for_it(host):
     text = host.file(sources[0]).content_string
     assert "Signed-By: /usr/share/keyrings/crm-platform-archive-keyring.gpg" in text
     assert "trusted" not in text.lower()
-    assert host.run("gpgv --keyring /usr/share/keyrings/crm-platform-archive-keyring.gpg $(find /srv/crm-platform/apt -name InRelease)").rc == 0
+    keyring = "--no-default-keyring --keyring /usr/share/keyrings/crm-platform-archive-keyring.gpg"
+    assert host.run(f"gpg --homedir $(mktemp -d) {keyring} --verify $(find /srv/crm-platform/apt -name InRelease)").rc == 0
 
 
 def test_a_changed_repository_is_refused(crm):
@@ -30,7 +31,7 @@ def test_a_changed_repository_is_refused(crm):
     try:
         crm.host.run("sed", "-i", "s/^Origin:.*/Origin: somebody else/", release)
         update = crm.host.run("apt-get", "update", "--error-on=any", check=False)
-        assert update.returncode != 0 and "BADSIG" in update.stdout + update.stderr
+        assert update.returncode != 0 and "signature verification" in update.stderr
     finally:
         crm.host.run("cp", "-a", "/root/InRelease", release)
         crm.host.run("apt-get", "update")

@@ -39,13 +39,16 @@ def test_company_and_countries_are_there(client):
 
 
 def test_the_web_client_and_what_it_loads(crm):
-    status, headers, page = crm.client().request("GET", "/")
+    status, dummy, page = crm.client().request("GET", "/")
     assert status == 200 and b"tryton" in page.lower()
+    kept = {}
     for path in re.findall(rb'(?:src|href)="([^":]+\.(?:js|css))"', page):
-        status, headers, dummy = crm.client().request("GET", "/" + path.decode().lstrip("./"), headers={"Accept-Encoding": "gzip"})
+        status, headers, dummy = crm.client().request("GET", "/" + path.decode().lstrip("./"))
         assert status == 200, path
-        assert "max-age" in headers.get("cache-control", ""), path
-    assert re.search(rb"\.js", page)
+        kept[path] = headers.get("cache-control", "")
+        # What is not kept for a while is asked for with a condition each time, so that an update is seen.
+        assert "max-age" in kept[path] or ("no-cache" in kept[path] and "last-modified" in headers), path
+    assert len([path for path, how in kept.items() if "max-age" in how]) >= 8
 
 
 def test_static_files_are_compressed(crm):
@@ -125,7 +128,7 @@ def work_off(crm, client, party, name):
     """Give the queue worker something to do; fail if it does not do it."""
     script = f"Party = pool.get('party.party')\nParty.__queue__.write([Party({party})], {{'name': {name!r}}})\ntransaction.commit()\n"
     crm.host.run("crm-platform-console", input=script)
-    return crm.host.wait_for("the queue worker", lambda: client.party_name(party) == name, 30)
+    return crm.host.wait_for("the queue worker", lambda: client.party_name(party) == name, 60)
 
 
 def test_the_queue_is_worked_off(crm, client):
@@ -149,15 +152,16 @@ def test_postgresql_restarts_under_four_clients(crm, client):
         time.sleep(15)
     print(f"longest gap {searchers.longest_gap:.2f} s, {len(searchers.answers)} answers, {len(searchers.errors)} errors")
     assert searchers.longest_gap <= 5.0, searchers.errors[:3]
-    assert [unit for unit in platforms.UNITS if crm.unit(unit, "ActiveState") != ["active"]] == []
+    for unit in platforms.UNITS:
+        crm.host.wait_for(unit, lambda unit=unit: crm.unit(unit, "ActiveState") == ["active"], 15)
     work_off(crm, client, party, "Worked off after the restart")
     live = crm.sql("select string_agg(distinct application_name, ' ') from pg_stat_activity where usename = 'crm'")
     assert "crm-platform-web" in live and "crm-platform-worker" in live
 
 
-def test_postgresql_is_killed_under_the_worker(crm, client):
-    """A crash is no restart of the unit: nothing but the worker itself can notice."""
+def test_postgresql_crashes_under_the_worker(crm, client):
+    """All connections break, but no unit is restarted: nothing but the CRM itself can notice."""
     party = client.create_party("Before the crash")
-    crm.host.sh("pkill -KILL -o -u postgres postgres")
+    crm.host.sh("pkill -KILL -f '^postgres: .*checkpointer'")
     crm.host.wait_for("PostgreSQL and the CRM", crm.healthy, 60)
     work_off(crm, client, party, "After the crash")

@@ -18,7 +18,6 @@ def test_more_would_be_seen_without_it(crm):
 
 
 def test_it_is_there_after_a_reboot(host):
-    assert host.service("nftables").is_enabled
-    rules = host.check_output("nft list ruleset")
-    assert "policy drop" in rules
-    assert host.run("nft --check --file /etc/nftables.conf").rc == 0
+    assert host.service("crm-platform-firewall").is_enabled
+    assert "policy drop" in host.check_output("nft list table inet crm_platform")
+    assert host.run("nft --check --file /etc/crm-platform/firewall.nft").rc == 0
