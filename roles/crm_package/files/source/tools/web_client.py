@@ -67,7 +67,7 @@ def unpack(path: pathlib.Path) -> dict[str, bytes]:
 
 def references(page: str, sheets: t.Mapping[str, str]) -> set[str]:
     """Paths, relative to the page, that it and the given style sheets load."""
-    found = {name for name in PAGE_REFERENCE.findall(page)}
+    found = set(PAGE_REFERENCE.findall(page))
     for path, text in sheets.items():
         for name in STYLE_REFERENCE.findall(text):
             if not name.startswith(("data:", "#")):
