@@ -1,4 +1,4 @@
-#!/bin/bash
+# shellcheck shell=bash
 # The raw commands behind crm.platform.site, for one Debian 12 host, without a check, a
 # second thought or a second run: what the collection's overhead is measured against.
 # Expects the package's source tree in /root/source and the setup's wishes in /root/setup.json.

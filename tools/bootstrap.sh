@@ -12,10 +12,10 @@ ln -sfn ../../../.. .cache/collections/ansible_collections/crm/platform
 if [ ! -x .cache/venv/bin/pip ]; then
     rm -rf .cache/venv
     if ! "$python" -m venv .cache/venv 2>/dev/null; then
-        [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || {
+        if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
             echo "bootstrap: $python cannot make virtual environments; install its venv module (Debian: python3-venv)" >&2
             exit 1
-        }
+        fi
         apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv >/dev/null
         rm -rf .cache/venv
         "$python" -m venv .cache/venv

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # Copyright: crm.platform contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
@@ -47,7 +46,7 @@ class LabError(Exception):
 
 def run(*command: str, quiet: bool = False, timeout: float | None = None, **options) -> subprocess.CompletedProcess:
     """Run a command; LabError with its last words when it fails."""
-    result = subprocess.run(command, text=True, capture_output=True, timeout=timeout, **options)
+    result = subprocess.run(command, text=True, capture_output=True, check=False, timeout=timeout, **options)
     if result.returncode and not quiet:
         words = (result.stderr or result.stdout).strip().splitlines()
         raise LabError(f"`{' '.join(command[:4])} ...` failed: {words[-1] if words else result.returncode}")
@@ -93,7 +92,7 @@ def ensure_engine() -> None:
         CACHE.mkdir(exist_ok=True)
         with open(CACHE / "dockerd.log", "ab") as log:
             subprocess.Popen(["dockerd"], stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
-    for _ in range(60):
+    for dummy in range(60):
         if engine_answers():
             return
         time.sleep(0.5)
@@ -149,7 +148,7 @@ def up(name: str, image: str, options: list[str]) -> None:
         run("docker", "run", "--detach", "--name", name, "--hostname", name, *RUN_OPTIONS, *options, image)
     elif state == "false":
         run("docker", "start", name)
-    for _ in range(120):
+    for dummy in range(120):
         status = run("docker", "exec", name, "systemctl", "is-system-running", quiet=True).stdout.strip()
         if status in ("running", "degraded"):
             return

@@ -24,7 +24,7 @@ class SecretError(Exception):
 
 def generate(length: int) -> str:
     """A random text of ``length`` letters and digits (5.95 bits each)."""
-    return "".join(secrets.choice(ALPHABET) for _ in range(length))
+    return "".join(secrets.choice(ALPHABET) for dummy in range(length))
 
 
 def check(name: str, length: int, value: str | None) -> None:

@@ -98,7 +98,8 @@ def plan(
     for unit in wanted:
         name = full_name(unit["name"])
         now = live.get(name, {})
-        if now.get("NeedDaemonReload") == "yes":
+        # A unit whose file was away while it ran is remembered as broken.
+        if now.get("NeedDaemonReload") == "yes" or now.get("LoadState") in ("error", "bad-setting"):
             stale.append(name)
         file_state = now.get("UnitFileState", "")
         if unit.get("enabled") is True and file_state not in ENABLED + FIXED:
