@@ -1,7 +1,7 @@
 # Copyright: crm.platform contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""module_utils/source_tree.py: the same content has the same digest, any other has another."""
+"""module_utils/source_tree.py: one digest for the same files, wherever they are."""
 
 from __future__ import annotations
 
@@ -16,59 +16,57 @@ from hypothesis import strategies as st
 
 from ansible_collections.crm.platform.plugins.module_utils import source_tree as lib
 
-TREES = st.dictionaries(st.text(alphabet="ab/", min_size=1, max_size=4), st.binary(max_size=4), max_size=4)
+CONTENTS = st.dictionaries(st.text(alphabet="ab/c", min_size=1, max_size=6), st.binary(max_size=6), max_size=4)
 
 
-@given(one=TREES, other=TREES)
-def test_the_digest_tells_trees_apart(one, other):
+@pytest.fixture
+def tree(tmp_path):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "run").write_text("#!/bin/sh\n")
+    (tmp_path / "text").write_text("x\n")
+    return tmp_path
+
+
+def members(packed):
+    with tarfile.open(fileobj=io.BytesIO(base64.b64decode(packed["archive"]))) as opened:
+        return {member.name: (member.mode, member.mtime, opened.extractfile(member).read()) for member in opened}
+
+
+def test_all_files_are_packed_and_programs_are_executable(tree):
+    assert members(lib.pack(str(tree))) == {"bin/run": (0o755, 0, b"#!/bin/sh\n"), "text": (0o644, 0, b"x\n")}
+
+
+def test_times_rights_and_leftovers_do_not_count(tree):
+    before = lib.pack(str(tree))
+    os.utime(tree / "text", (1, 1))
+    os.chmod(tree / "text", 0o600)
+    (tree / "__pycache__").mkdir()
+    (tree / "__pycache__" / "x.pyc").write_text("compiled")
+    (tree / ".swp").write_text("editor")
+    (tree / "text~").write_text("editor")
+    assert lib.pack(str(tree)) == before
+
+
+@pytest.mark.parametrize("change", [lambda t: (t / "text").write_text("y\n"), lambda t: (t / "text").rename(t / "other"), lambda t: (t / "new").write_text("")])
+def test_names_and_contents_count(tree, change):
+    before = lib.pack(str(tree))["digest"]
+    change(tree)
+    assert lib.pack(str(tree))["digest"] != before
+
+
+@given(CONTENTS, CONTENTS)
+def test_two_trees_have_one_digest_only_when_they_are_equal(one, other):
     assert (lib.digest(one) == lib.digest(other)) == (one == other)
 
 
-@given(tree=TREES)
-def test_the_order_does_not_matter_to_the_digest(tree):
-    assert lib.digest(dict(reversed(tree.items()))) == lib.digest(tree)
+def test_what_is_added_does_not_count_for_the_digest(tree, tmp_path_factory):
+    path = tmp_path_factory.mktemp("else") / "ca.pem"
+    path.write_text("certificate")
+    packed = lib.pack(str(tree), {"ca.pem": str(path)})
+    assert packed["digest"] == lib.pack(str(tree))["digest"]
+    assert members(packed)["ca.pem"][2] == b"certificate"
 
 
-def lay(root):
-    for name, content in {
-        "build": b"#!/bin/sh\n",
-        "debian/control": b"Source: x\n",
-        "x.pyc": b"",
-        "debian/x~": b"",
-        ".hidden": b"",
-        "__pycache__/x": b"",
-    }.items():
-        path = root / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(content)
-
-
-def test_what_python_and_editors_leave_is_not_packed(tmp_path):
-    lay(tmp_path)
-    assert list(lib.files(str(tmp_path))) == ["build", "debian/control"]
-
-
-def test_the_archive_depends_on_the_contents_alone(tmp_path):
-    lay(tmp_path)
-    first = lib.pack(str(tmp_path))
-    os.utime(tmp_path / "build", (1, 1))
-    (tmp_path / "build").chmod(0o600)
-    assert lib.pack(str(tmp_path)) == first
-    with tarfile.open(fileobj=io.BytesIO(base64.b64decode(first["archive"]))) as opened:
-        assert {member.name: (member.mode, member.mtime, member.uid) for member in opened} == {
-            "build": (0o755, 0, 0),
-            "debian/control": (0o644, 0, 0),
-        }
-
-
-def test_files_that_are_added_are_no_part_of_the_digest(tmp_path):
-    lay(tmp_path)
-    (tmp_path / ".bundle").write_text("x")
-    more = lib.pack(str(tmp_path), add={"ca.crt": str(tmp_path / ".bundle")})
-    assert more["digest"] == lib.pack(str(tmp_path))["digest"]
-    assert more["archive"] != lib.pack(str(tmp_path))["archive"]
-
-
-def test_a_directory_that_is_not_there(tmp_path):
-    with pytest.raises(NotADirectoryError):
-        lib.files(str(tmp_path / "no"))
+def test_a_missing_directory_is_named():
+    with pytest.raises(NotADirectoryError, match="/nowhere/at/all"):
+        lib.pack("/nowhere/at/all")
