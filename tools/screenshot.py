@@ -111,8 +111,11 @@ def party_list(page: Browser, url: str, password: str) -> bytes:
     page.type("//input[@id='login']", "admin")
     page.click("//button[@type='submit' and @title='Login']")
     page.type("//input[@id='ask-dialog-entry']", password + ENTER)
-    page.double_click("//*[@id='menu']//*[normalize-space(text())='Parties']")
-    page.find("//*[@id='tabs']//table//*[contains(text(), 'Name')]")
+    # The menu's entry unfolds; below it stands the list of the same name.
+    entries = "//*[@id='menu']//*[normalize-space(text())='Parties']"
+    page.double_click(f"({entries})[1]")
+    page.double_click(f"({entries})[2]")
+    page.find("//*[@id='tablist']//*[contains(., 'Parties')]")
     time.sleep(2)  # the rows arrive after the heads
     return page.picture()
 
