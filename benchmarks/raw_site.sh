@@ -40,7 +40,7 @@ psql -q -U postgres -d crm -c "CREATE EXTENSION pg_stat_statements; CREATE EXTEN
 
 # Package
 $install apt-utils dpkg-dev python3-venv >/dev/null
-/root/source/tools/build "$CRM_VERSION" bookworm raw >/root/build.log
+bash /root/source/tools/build "$CRM_VERSION" bookworm raw >/root/build.log
 install -d /srv/raw
 mv /root/crm-platform_*.deb /srv/raw/
 cd /srv/raw

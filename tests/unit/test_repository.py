@@ -33,9 +33,9 @@ def test_known_versions_are_in_their_order():
 
 
 @given(VERSION, VERSION)
-def test_order_is_an_order(left, right):
-    assert lib.compare(left, left) == 0
-    assert sign(lib.compare(left, right)) == -sign(lib.compare(right, left))
+def test_order_is_an_order(one, other):
+    assert lib.compare(one, one) == 0
+    assert sign(lib.compare(one, other)) == -sign(lib.compare(other, one))
 
 
 @pytest.mark.skipif(not shutil.which("dpkg"), reason="dpkg is not installed")

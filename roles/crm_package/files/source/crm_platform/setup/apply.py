@@ -285,5 +285,3 @@ def _clean(name: str) -> str:
     from trytond.tools import remove_forbidden_chars
 
     return remove_forbidden_chars(name)
-
-
