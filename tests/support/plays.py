@@ -37,8 +37,9 @@ class Outcome(t.NamedTuple):
 
     @property
     def failure(self) -> str:
-        """The message of the task that failed."""
+        """The message of the task that failed, or of the item of its loop that did."""
         failed = [task["result"] for task in self.tasks if task["result"].get("failed") or task["result"].get("unreachable")]
+        failed += [item for item in (failed[-1].get("results", []) if failed else []) if item.get("failed")]
         return str(failed[-1].get("msg", "")) if failed else ""
 
 

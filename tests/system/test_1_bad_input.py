@@ -85,9 +85,12 @@ def refused(outcome, *words):
 
 @pytest.fixture(scope="module")
 def outcomes(fresh, before):
-    """All wrong runs, a few at a time."""
+    """All wrong runs, a few at a time, of the checks that begin each playbook: what they let pass would be deployed here."""
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
-        runs = {what: pool.submit(fresh.run, aside=what.replace(" ", "-"), **variables) for what, (variables, dummy) in WRONG.items()}
+        runs = {
+            what: pool.submit(fresh.run, playbook="crm.platform.preflight", aside=what.replace(" ", "-"), **variables)
+            for what, (variables, dummy) in WRONG.items()
+        }
     return {what: running.result() for what, running in runs.items()}
 
 
@@ -98,6 +101,12 @@ def test_a_wrong_variable(outcomes, what):
 
 def test_wrong_variables_left_no_trace(fresh, before, outcomes):
     assert all(not outcome.changed for outcome in outcomes.values())
+    assert traces(fresh.host) == before
+
+
+def test_the_site_begins_with_the_checks(fresh, before):
+    variables, words = WRONG["a port out of range"]
+    refused(fresh.run(**variables), *words)
     assert traces(fresh.host) == before
 
 
