@@ -99,7 +99,7 @@ def raw() -> float:
 
 def main() -> int:
     deploy.environment()
-    bundle = deploy.private_authority()
+    bundle = lab.trusted_authorities()
     variables = {"crm_package_ca_bundle": bundle} if bundle else {}
     with tempfile.TemporaryDirectory(prefix="crm-bench-") as folder:
         path = pathlib.Path(folder)

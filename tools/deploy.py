@@ -25,8 +25,6 @@ import lab
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BIN = ROOT / ".cache" / "venv" / "bin"
-# Where pip, curl and others look for a private certificate authority.
-CA_VARIABLES = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE")
 
 
 class Phases:
@@ -88,15 +86,6 @@ def play(inventory: str, variables: dict, rest: list) -> None:
         raise lab.LabError("the playbook failed; its last messages say why. Mend that and run the same command again")
 
 
-def private_authority() -> str:
-    """A bundle that this machine's tools are told to trust; a fresh container has no such thing."""
-    for variable in CA_VARIABLES:
-        path = os.environ.get(variable, "")
-        if path and os.path.isfile(path):
-            return path
-    return ""
-
-
 def environment() -> None:
     os.environ["ANSIBLE_CONFIG"] = str(ROOT / "ansible.cfg")
     os.environ["PATH"] = f"{BIN}{os.pathsep}{os.environ['PATH']}"
@@ -130,7 +119,7 @@ def deploy(inventory: str, https: int, http: int, rest: list) -> None:
         phases.run("Container", start_container, local[0], image, https, http)
         if https != 8443:
             variables["foundation_url"] = f"https://localhost:{https}"
-        bundle = private_authority()
+        bundle = lab.trusted_authorities()
         if bundle:
             variables["crm_package_ca_bundle"] = bundle
     phases.run("Platform (crm.platform.site)", play, inventory, variables, rest)

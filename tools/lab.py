@@ -19,6 +19,7 @@ import hashlib
 import os
 import pathlib
 import shutil
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -40,6 +41,10 @@ RUN_OPTIONS = [
 ]  # fmt: skip
 
 
+# Where pip, curl and others look for the authorities to trust.
+CA_VARIABLES = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE")
+
+
 class LabError(Exception):
     """What is missing and what to do about it, in one line."""
 
@@ -55,6 +60,14 @@ def run(*command: str, quiet: bool = False, timeout: float | None = None, **opti
 
 def say(text: str) -> None:
     print(text, flush=True)
+
+
+def trusted_authorities() -> str:
+    """The bundle that this machine trusts, '' for none: a fresh container knows no company's own authority."""
+    paths = [os.environ.get(name, "") for name in CA_VARIABLES]
+    paths.append(ssl.get_default_verify_paths().openssl_cafile)
+    paths.append("/etc/ssl/certs/ca-certificates.crt")
+    return next((path for path in paths if path and os.path.isfile(path)), "")
 
 
 def engine_answers() -> bool:

@@ -19,6 +19,8 @@ import sys
 import time
 from pathlib import Path
 
+import lab
+
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
 COLLECTIONS = CACHE / "collections"
@@ -40,6 +42,7 @@ def environment(**extra: str) -> dict[str, str]:
             link.symlink_to(os.path.relpath(ROOT, link.parent))
         except FileExistsError:  # a suite beside this one was quicker
             pass
+    trusted = lab.trusted_authorities()
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     return {
         **os.environ,
@@ -48,6 +51,7 @@ def environment(**extra: str) -> dict[str, str]:
         "ANSIBLE_HOME": str(CACHE / "ansible"),
         "ANSIBLE_NOCOLOR": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
+        **({"SSL_CERT_FILE": trusted} if trusted else {}),
         **extra,
     }
 
