@@ -65,8 +65,7 @@ def say(text: str) -> None:
 def trusted_authorities() -> str:
     """The bundle that this machine trusts, '' for none: a fresh container knows no company's own authority."""
     paths = [os.environ.get(name, "") for name in CA_VARIABLES]
-    paths.append(ssl.get_default_verify_paths().openssl_cafile)
-    paths.append("/etc/ssl/certs/ca-certificates.crt")
+    paths += ["/etc/ssl/certs/ca-certificates.crt", ssl.get_default_verify_paths().openssl_cafile]
     return next((path for path in paths if path and os.path.isfile(path)), "")
 
 
