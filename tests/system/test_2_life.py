@@ -17,7 +17,7 @@ CONF = "/etc/crm-platform/crm-platform.conf"
 # What somebody did by hand -> what the result of the check has to show for it.
 DRIFTS = {
     "the CRM's configuration was edited": (f"echo '# by hand' >> {CONF}", CONF),
-    "its rights were widened": ("chmod 644 /etc/crm-platform/secrets/admin_password", "admin_password"),
+    "its rights were widened": ("chmod 644 /etc/crm-platform/secrets/admin_password", "administrator's password"),
     "the queue worker was stopped": ("systemctl stop crm-platform-worker", "start crm-platform-worker"),
     "nginx was disabled": ("systemctl disable nginx", "enable nginx"),
     "nginx's site was edited": (
@@ -35,7 +35,7 @@ DRIFTS = {
         "f=$(runuser -u postgres -- psql -XAtqc 'show hba_file'); echo 'host all all 0.0.0.0/0 trust' >> $f; systemctl reload postgresql",
         "pg_hba.conf",
     ),
-    "the application became a superuser": ("runuser -u postgres -- psql -qc 'alter role crm superuser'", "crm"),
+    "the application became a superuser": ("runuser -u postgres -- psql -qc 'alter role crm superuser'", "Have the CRM's role"),
     "the host's certificate was lost": ("rm /etc/crm-platform/pki/host.crt", "certificate"),
     "the package's source was removed": ("rm $(grep -rl crm-platform /etc/apt/sources.list.d/ | head -1)", "/etc/apt/sources.list.d"),
 }

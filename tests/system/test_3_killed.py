@@ -21,7 +21,7 @@ import plays
 import pytest
 
 HOSTS = int(os.environ.get("CRM_KILLED_HOSTS", "1"))
-KILLS = int(os.environ.get("CRM_KILLS", "1" if HOSTS > 1 else "4"))
+KILLS = int(os.environ.get("CRM_KILLS", "1" if HOSTS > 1 else "3"))
 SEED = int(os.environ.get("CRM_SEED", str(int(time.time()))))
 
 
