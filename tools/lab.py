@@ -91,6 +91,21 @@ def install(*packages: str) -> None:
     run("apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages, env=environment)
 
 
+def forget_dead_engine() -> None:
+    """Remove what an engine that was killed left: its number may be another process's by now."""
+    for path, name in (("/var/run/docker.pid", "dockerd"), ("/var/run/docker/containerd/containerd.pid", "containerd")):
+        try:
+            number = pathlib.Path(path).read_text(encoding="utf-8").strip()
+        except OSError:
+            continue
+        try:
+            alive = pathlib.Path("/proc", number, "comm").read_text(encoding="utf-8").strip() == name
+        except OSError:
+            alive = False
+        if not alive:
+            pathlib.Path(path).unlink(missing_ok=True)
+
+
 def ensure_engine() -> None:
     """Have a Docker engine that answers: start it, after installing it where it is missing."""
     if engine_answers():
@@ -101,6 +116,7 @@ def ensure_engine() -> None:
     if pathlib.Path("/run/systemd/system").is_dir():
         run("systemctl", "start", "docker")
     else:
+        forget_dead_engine()
         CACHE.mkdir(exist_ok=True)
         with open(CACHE / "dockerd.log", "ab") as log:
             subprocess.Popen(["dockerd"], stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
