@@ -12,9 +12,16 @@ def test_a_stranger_sees_three_ports(crm, neighbour):
     assert crm.open_ports(platforms.Container(neighbour)) == platforms.PORTS
 
 
-def test_more_would_be_seen_without_it(crm):
-    """The scan is able to find what the firewall hides: from the host itself more is open."""
-    assert crm.open_ports(crm.host) > platforms.PORTS
+def test_more_would_be_seen_without_it(crm, neighbour):
+    """The scan is able to find what the firewall hides: a service on a port that nobody declared."""
+    service = "import socket; s = socket.create_server(('', 5999)); s.settimeout(60); s.accept()"
+    crm.host.run("systemd-run", "--quiet", "--unit=crm-test-undeclared", "python3", "-c", service)
+    try:
+        crm.host.wait_for("the service", lambda: "5999" in crm.host.sh("ss -Hltn 'sport = :5999'"), 10)
+        assert 5999 in crm.open_ports(crm.host)
+        assert 5999 not in crm.open_ports(platforms.Container(neighbour))
+    finally:
+        crm.host.run("systemctl", "stop", "crm-test-undeclared", check=False)
 
 
 def test_it_is_there_after_a_reboot(host):
