@@ -50,7 +50,7 @@ gpg --batch --quiet --pinentry-mode loopback --passphrase '' --quick-generate-ke
 gpg --batch --quiet --clearsign -o InRelease Release
 gpg --export >/usr/share/keyrings/raw.gpg
 echo "deb [signed-by=/usr/share/keyrings/raw.gpg] file:/srv/raw ./" >/etc/apt/sources.list.d/raw.list
-apt-get update -qq -o Dir::Etc::sourcelist=/etc/apt/sources.list.d/raw.list -o Dir::Etc::sourceparts=-
+apt-get update -qq -o Dir::Etc::sourcelist=/etc/apt/sources.list.d/raw.list -o Dir::Etc::sourceparts=- -o APT::Get::List-Cleanup=false
 
 # CRM and its front
 $install crm-platform nginx >/dev/null

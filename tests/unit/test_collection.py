@@ -113,10 +113,25 @@ def test_each_role_has_a_test(role):
     assert re.search(rf"crm\.platform\.{role}\b|\broles/{role}\b|/test_{role}\.py", TEST_TEXT)
 
 
+def imported(playbook):
+    """The playbooks that one imports, by their names below playbooks/."""
+    return re.findall(r"import_playbook: (?:crm\.platform\.)?([\w/]+)", (ROOT / "playbooks" / f"{playbook}.yml").read_text())
+
+
 def runs(playbook):
     """A playbook and those that it imports, and they in turn."""
-    imported = re.findall(r"import_playbook: (?:crm\.platform\.)?(\w+)", (ROOT / "playbooks" / f"{playbook}.yml").read_text())
-    return {playbook}.union(*(runs(name) for name in imported))
+    return {playbook}.union(*(runs(name) for name in imported(playbook)))
+
+
+@pytest.mark.parametrize("part", names("playbooks/plays/*.yml"))
+def test_a_part_alone_is_checked_first(part):
+    assert imported(part) == ["preflight", f"plays/{part}"]
+
+
+def test_the_site_is_checked_once_and_has_every_part():
+    first, *rest = imported("site")
+    assert first == "preflight"
+    assert sorted(rest) == [f"plays/{part}" for part in names("playbooks/plays/*.yml")]
 
 
 @pytest.mark.parametrize("playbook", names("playbooks/*.yml"))

@@ -1,0 +1,78 @@
+# Copyright: crm.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the kernel and dpkg say of a host, read from their texts. Pure but for the three functions that look."""
+
+from __future__ import annotations
+
+import os
+import socket
+import typing as t
+
+# An address of each family that only a default route leads to. Nothing is sent there.
+ELSEWHERE = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
+PACKAGE_FORMAT = "${db:Status-Status}\t${Package}\t${Version}\n"
+
+
+def memory_mb(meminfo: str) -> int:
+    """The memory of /proc/meminfo in MiB; 0 where it does not say."""
+    for line in meminfo.splitlines():
+        name, colon, rest = line.partition(":")
+        if colon and name == "MemTotal":
+            return int(rest.split()[0]) // 1024
+    return 0
+
+
+def processors(cpuinfo: str) -> int:
+    """The number of logical processors of /proc/cpuinfo, 1 where it names none."""
+    return max(1, sum(1 for line in cpuinfo.splitlines() if line.partition(":")[0].strip() == "processor"))
+
+
+def ipv6_addresses(if_inet6: str) -> list[str]:
+    """The addresses of /proc/net/if_inet6 but for the loopback's, as one writes them."""
+    found = []
+    for line in if_inet6.splitlines():
+        digits = line.split(maxsplit=1)[0]
+        address = socket.inet_ntop(socket.AF_INET6, bytes.fromhex(digits))
+        if address != "::1":
+            found.append(address)
+    return found
+
+
+def packages(listing: str) -> dict[str, str]:
+    """Versions of the installed packages by name, from a listing in PACKAGE_FORMAT.
+
+    What dpkg has unpacked and not configured, since it was killed, is not installed.
+    """
+    rows = (line.split("\t") for line in listing.splitlines())
+    return {row[1]: row[2] for row in rows if len(row) == 3 and row[0] == "installed"}
+
+
+def rotation(sys_block: str) -> dict[str, dict[str, str]]:
+    """Whether each block device turns: {name: {"rotational": "0" or "1"}}."""
+    found = {}
+    for name in sorted(os.listdir(sys_block)) if os.path.isdir(sys_block) else []:
+        text = content(os.path.join(sys_block, name, "queue", "rotational")).strip()
+        if text:
+            found[name] = {"rotational": text}
+    return found
+
+
+def source_address(family: int) -> t.Optional[str]:
+    """The address with which this host goes elsewhere, None where no route leads there."""
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            # A datagram socket only looks up the route.
+            probe.connect((ELSEWHERE[family], 9))
+            return probe.getsockname()[0]
+    except OSError:
+        return None
+
+
+def content(path: str) -> str:
+    """The text of a file; nothing where there is none to read."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            return stream.read()
+    except OSError:
+        return ""
