@@ -33,6 +33,11 @@ options:
       enabled:
         description: Whether it starts at boot. Left as it is when not given.
         type: bool
+      content:
+        description:
+          - Text of the unit file, written to C(/etc/systemd/system) as C(root:root 0644).
+          - Without it the unit is one that a package brings.
+        type: str
       reads:
         description: Files that the unit reads when it starts or reloads. Those that do not exist are passed over.
         type: list
@@ -79,6 +84,12 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+written:
+  description: Unit files that were written, or would be in check mode.
+  returned: success
+  type: list
+  elements: str
+  sample: [/etc/systemd/system/crm-platform-firewall.service]
 actions:
   description: The C(systemctl) calls that were made, or would be in check mode.
   returned: always
@@ -96,7 +107,29 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.crm.platform.plugins.module_utils import units as lib
+from ansible_collections.crm.platform.plugins.module_utils import files, units as lib
+
+SYSTEM_UNITS = "/etc/systemd/system"
+
+
+def write_unit_files(module, wanted):
+    """Return the steps to the unit files that are given with their texts; take them unless in check mode."""
+    specs = [
+        {"path": f"{SYSTEM_UNITS}/{lib.full_name(unit['name'])}", "content": unit["content"], "owner": "root", "group": "root", "mode": "0644"}
+        for unit in wanted
+        if unit["content"] is not None
+    ]
+    steps = files.plan(files.normalise_all(specs))
+    if module.check_mode:
+        return steps
+    transaction = files.Transaction(steps)
+    try:
+        transaction.stage()
+        transaction.commit()
+    except BaseException:
+        transaction.rollback()
+        raise
+    return steps
 
 
 def read_units(module, wanted):
@@ -143,6 +176,7 @@ def main():
                     "name": {"type": "str", "required": True},
                     "state": {"type": "str", "choices": ["started", "stopped", "unmanaged"], "default": "started"},
                     "enabled": {"type": "bool"},
+                    "content": {"type": "str"},
                     "reads": {"type": "list", "elements": "path", "default": []},
                     "refresh": {"type": "str", "choices": ["restart", "reload"], "default": "restart"},
                 },
@@ -152,18 +186,23 @@ def main():
         supports_check_mode=True,
     )
     wanted = module.params["units"]
+    try:
+        written = write_unit_files(module, wanted)
+    except (files.FilesError, OSError) as exc:
+        module.fail_json(msg=str(exc))
     live = read_units(module, wanted)
     absent = lib.missing(wanted, live)
     if absent and not module.check_mode:
         module.fail_json(msg=f"units: systemd knows no unit {', '.join(absent)}; install what brings it, or correct the name")
     times = modification_times(wanted)
-    actions = lib.plan(wanted, live, module.params["daemon_reload"], times)
+    actions = lib.plan(wanted, live, module.params["daemon_reload"] or bool(written), times)
     result = {
-        "changed": bool(actions),
+        "changed": bool(actions or written),
+        "written": [step.path for step in written],
         "actions": [" ".join((action.verb,) + action.units) for action in actions],
         "diff": {
-            "before": lib.describe(wanted, live, after=False, times=times),
-            "after": lib.describe(wanted, live, after=True),
+            "before": "".join(step.before for step in written) + lib.describe(wanted, live, after=False, times=times),
+            "after": "".join(step.after for step in written) + lib.describe(wanted, live, after=True),
         },
     }
     if not module.check_mode:
