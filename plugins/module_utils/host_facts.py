@@ -58,6 +58,16 @@ def rotation(sys_block: str) -> dict[str, dict[str, str]]:
     return found
 
 
+def clusters(place: str) -> list[str]:
+    """The PostgreSQL clusters that are complete, as in "15/main": conf.d is the last thing that pg_createcluster makes."""
+    found = []
+    for version in sorted(os.listdir(place)) if os.path.isdir(place) else []:
+        for name in sorted(os.listdir(os.path.join(place, version))) if os.path.isdir(os.path.join(place, version)) else []:
+            if os.path.isdir(os.path.join(place, version, name, "conf.d")):
+                found.append(f"{version}/{name}")
+    return found
+
+
 def source_address(family: int) -> t.Optional[str]:
     """The address with which this host goes elsewhere, None where no route leads there."""
     try:

@@ -75,6 +75,11 @@ ansible_facts:
       description: Versions of the installed packages by name; empty where there is no dpkg.
       type: dict
       sample: {nginx: 1.22.1-9}
+    ansible_postgresql_clusters:
+      description: PostgreSQL's clusters that Debian's tools have made to the end.
+      type: list
+      elements: str
+      sample: [15/main]
     ansible_user_id:
       description: Who the module runs as, beside the number in C(user_uid).
       type: str
@@ -129,6 +134,7 @@ def gather(module):
         processor_vcpus=lib.processors(lib.content("/proc/cpuinfo")),
         devices=lib.rotation("/sys/block"),
         packages=installed(module),
+        postgresql_clusters=lib.clusters("/etc/postgresql"),
         user_id=user_name(os.geteuid()),
         user_uid=os.geteuid(),
         # The directory that sd_booted(3) looks for.

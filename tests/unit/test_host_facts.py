@@ -51,6 +51,14 @@ def test_disks(tmp_path):
     assert lib.rotation(str(tmp_path / "absent")) == {}
 
 
+def test_clusters_that_are_complete(tmp_path):
+    (tmp_path / "15" / "main" / "conf.d").mkdir(parents=True)
+    (tmp_path / "17" / "killed").mkdir(parents=True)
+    (tmp_path / "stray").write_text("")
+    assert lib.clusters(str(tmp_path)) == ["15/main"]
+    assert lib.clusters(str(tmp_path / "absent")) == []
+
+
 def test_a_source_address_is_one_or_none():
     for family, version in ((socket.AF_INET, 4), (socket.AF_INET6, 6)):
         address = lib.source_address(family)
