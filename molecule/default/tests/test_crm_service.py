@@ -131,6 +131,16 @@ def work_off(crm, client, party, name):
     return crm.host.wait_for("the queue worker", lambda: client.party_name(party) == name, 60)
 
 
+def wait_for_scheduled(crm):
+    """Make a monthly action due; fail if the scheduler, which looks each minute, does not run it."""
+    number = crm.sql("update ir_cron set next_call = now() - interval '2 days' where method = 'ir.error|clean' returning id")
+    ran = f"select count(*) from ir_cron_log where cron = {number} and started > (now() - interval '3 minutes')"
+    before = crm.sql(ran)
+    took = crm.host.wait_for("the scheduler", lambda: crm.sql(ran) != before, 100)
+    assert crm.sql(f"select next_call > now() from ir_cron where id = {number}") == "t"
+    return took
+
+
 def test_the_queue_is_worked_off(crm, client):
     work_off(crm, client, client.create_party("Queued"), "Worked off")
 
@@ -155,6 +165,7 @@ def test_postgresql_restarts_under_four_clients(crm, client):
     for unit in platforms.UNITS:
         crm.host.wait_for(unit, lambda unit=unit: crm.unit(unit, "ActiveState") == ["active"], 15)
     work_off(crm, client, party, "Worked off after the restart")
+    print(f"the scheduler ran what was due after {wait_for_scheduled(crm):.0f} s")
     live = crm.sql("select string_agg(distinct application_name, ' ') from pg_stat_activity where usename = 'crm'")
     assert "crm-platform-web" in live and "crm-platform-worker" in live
 
