@@ -1,0 +1,139 @@
+# Copyright: crm.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The customer data model as values: what is declared and what is live are the same classes.
+
+A text is SQL as it stands in a statement, read with the schema in the search
+path. What is declared holds the user's words, what is live PostgreSQL's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+PRIMARY, UNIQUE, FOREIGN, CHECK, EXCLUDE = "p", "u", "f", "c", "x"
+ALWAYS, BY_DEFAULT = "always", "by_default"
+ACTIONS = ("no action", "restrict", "cascade", "set null", "set default")
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """``collation`` is a name, '' for the type's own; ``comment`` None means: not declared, leave it."""
+
+    name: str
+    type: str
+    nullable: bool = True
+    default: str = ""
+    identity: str = ""
+    generated: str = ""
+    collation: str = ""
+    comment: t.Optional[str] = None
+    renamed_from: str = ""
+    # Name of the sequence that the column owns and takes its default from; '' for none.
+    serial: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Constraint:
+    """Primary key, unique, foreign key, check or exclusion; which fields mean something follows from the kind."""
+
+    kind: str
+    name: str
+    columns: tuple = ()
+    expression: str = ""
+    target: tuple = ()  # (schema, table) of a foreign key
+    target_columns: tuple = ()
+    on_delete: str = "no action"
+    on_update: str = "no action"
+    match_full: bool = False
+    deferrable: bool = False
+    deferred: bool = False
+    no_inherit: bool = False
+    nulls_not_distinct: bool = False
+    validated: bool = True
+    text: str = ""  # of an exclusion constraint
+
+    def same(self, other: "Constraint") -> bool:
+        """Whether both mean the same, by whatever name, validated or not."""
+        return dataclasses.replace(self, name="", validated=True) == dataclasses.replace(other, name="", validated=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Index:
+    """``keys`` as they stand in CREATE INDEX: a name or an expression, with collation, operator class and order."""
+
+    name: str
+    keys: tuple
+    unique: bool = False
+    method: str = "btree"
+    where: str = ""
+    include: tuple = ()
+    storage: tuple = ()  # ((parameter, value), ...), sorted
+    nulls_not_distinct: bool = False
+    valid: bool = True
+    columns: tuple = ()  # live: every column that it depends on
+
+    def same(self, other: "Index") -> bool:
+        """Whether both mean the same, by whatever name, valid or not."""
+        return dataclasses.replace(self, name="", valid=True, columns=()) == dataclasses.replace(other, name="", valid=True, columns=())
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """``columns``, ``constraints`` and ``indexes`` are by name, in their order."""
+
+    name: str
+    columns: dict = dataclasses.field(default_factory=dict)
+    constraints: dict = dataclasses.field(default_factory=dict)
+    indexes: dict = dataclasses.field(default_factory=dict)
+    partition_by: str = ""
+    partition_of: str = ""
+    bound: str = ""
+    comment: t.Optional[str] = None
+    renamed_from: str = ""
+    owner: str = ""
+    unlogged: bool = False
+
+    @property
+    def primary_key(self) -> t.Optional[Constraint]:
+        return next((constraint for constraint in self.constraints.values() if constraint.kind == PRIMARY), None)
+
+    def of_kind(self, *kinds: str) -> dict:
+        return {name: constraint for name, constraint in self.constraints.items() if constraint.kind in kinds}
+
+
+@dataclasses.dataclass(frozen=True)
+class Enum:
+    """An enumerated type; the order of its values is their order."""
+
+    name: str
+    values: tuple
+    owner: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """``columns``: ((name, type), ...) as PostgreSQL derives them; empty for a declared one."""
+
+    name: str
+    query: str
+    columns: tuple = ()
+    owner: str = ""
+    options: tuple = ()
+    comment: t.Optional[str] = None
+    acl: tuple = ()  # ((grantee, privilege, grantable, columns), ...)
+
+
+@dataclasses.dataclass(frozen=True)
+class Schema:
+    """Everything of one schema that this collection looks after."""
+
+    name: str
+    exists: bool = True
+    owner: str = ""
+    tables: dict = dataclasses.field(default_factory=dict)
+    enums: dict = dataclasses.field(default_factory=dict)
+    views: dict = dataclasses.field(default_factory=dict)
+    absent: tuple = ()  # declared: names of tables that must not be
+    others: dict = dataclasses.field(default_factory=dict)  # live: name -> kind of what is none of these

@@ -1,0 +1,546 @@
+# Copyright: crm.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From the live schema to the declared one: the list of steps, in an order that respects who needs whom."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+from ..postgres import identifier, literal
+from . import lexer, model, sql, tables
+from .steps import ACCESS_EXCLUSIVE, BLOCKS_WRITES, DELETES_DATA, LABELS, MAIN, SHARE_ROW_EXCLUSIVE, PlanError, Step, ordered
+
+# What stands around the orders of tables.py in the main transaction.
+SCHEMA, ENUM = 0, 10
+VIEW, OWNER, DROP_ENUM = 200, 300, 400
+
+
+class Plan(t.NamedTuple):
+    """``undeclared``: what is live and not declared, and stays, such as 'column customer.customer.fax'."""
+
+    steps: list
+    undeclared: list
+
+
+class Planner:
+    """One use: ``Planner(...).plan()``.
+
+    :param wanted: the declared schema; a table that is there already is as
+        PostgreSQL normalised it.
+    :param live: as it was read.
+    :param same: (kind, name) of what is known to be as declared.
+    :param facts: see facts.Facts; it knows live names only.
+    """
+
+    def __init__(self, wanted: model.Schema, live: model.Schema, facts, purge: bool = False, same: t.Collection = ()) -> None:
+        self.wanted, self.live, self.facts, self.purge, self.same = wanted, live, facts, purge, same
+        self.steps: list[Step] = []
+        self.undeclared: list[str] = []
+        self.old_tables: dict[str, str] = {}
+        self.old_columns: dict[tuple, str] = {}
+        self.disturbed: dict[str, dict] = {}
+        self.dropped_keys: list = []
+
+    # -- what TableDiff asks: it knows the names of after the renames, the server those of before
+
+    def _actual(self, table: str) -> str:
+        return self.old_tables.get(table, table)
+
+    def has_rows(self, table: str) -> bool:
+        return self.facts.has_rows(self._actual(table))
+
+    def has_nulls(self, table: str, column: str) -> bool:
+        return self.facts.has_nulls(self._actual(table), self.old_columns.get((table, column), column))
+
+    def partitions(self, table: str, index: str) -> list:
+        return self.facts.partitions(self._actual(table), index)
+
+    def type_change(self, old: model.Column, new: model.Column):
+        return self.facts.type_change(old, new)
+
+    def adding_rewrites(self, table: model.Table, column: model.Column) -> bool:
+        return self.facts.adding_rewrites(table, column)
+
+    def is_live(self, table: str) -> bool:
+        return table in self.after.tables
+
+    def key_comes_late(self, foreign: model.Constraint) -> bool:
+        """Whether the key that it references is built in this run, beside the writers."""
+        if foreign.target[0] != self.live.name or foreign.target[1] not in self.after.tables:
+            return False
+        return not _has_key(self.after.tables[foreign.target[1]], foreign.target_columns)
+
+    # -- the plan
+
+    def plan(self) -> Plan:
+        self._schema()
+        self.after = self._renames()
+        self._refuse_foreigners()
+        self._enums()
+        self._foreign_targets()
+        dropped = self._dropped_tables()
+        for name in _parents_first(self.wanted.tables):
+            table = self.wanted.tables[name]
+            if name not in self.after.tables:
+                self._create(table)
+            elif ("table", name) in self.same:
+                self._only_undeclared(table)
+            else:
+                self._change(table)
+        self._drop_tables(dropped)
+        self._keys_under_foreign_keys()
+        self._views(dropped)
+        self._owners()
+        self._lock_by_actual_names()
+        for name, kind in sorted(self.live.others.items()):
+            self.undeclared.append(f"{kind} {self.live.name}.{name}")
+        return Plan(ordered(self.steps), sorted(self.undeclared))
+
+    def step(self, order: int, text: str, reason: str, what: str, hazards: tuple = (), stage: int = MAIN, locks: tuple = ()) -> None:
+        self.steps.append(Step(stage, order, text, reason, what, hazards, locks))
+
+    def _named(self, kind: str, name: str) -> str:
+        return f"{kind} {self.wanted.name}.{name}"
+
+    def _schema(self) -> None:
+        name = self.wanted.name
+        if not self.live.exists:
+            owner = f" AUTHORIZATION {identifier(self.wanted.owner)}" if self.wanted.owner else ""
+            self.step(SCHEMA, f"CREATE SCHEMA {identifier(name)}{owner}", "it is missing", f"schema {name}")
+        elif self.wanted.owner and self.wanted.owner != self.live.owner:
+            self.step(SCHEMA, f"ALTER SCHEMA {identifier(name)} OWNER TO {identifier(self.wanted.owner)}", f"it belongs to {self.live.owner}", f"schema {name}")
+
+    # -- renames
+
+    def _renames(self) -> model.Schema:
+        found = dict(self.live.tables)
+        for name, table in self.wanted.tables.items():
+            if table.renamed_from and name not in found and table.renamed_from in found:
+                if table.renamed_from in self.wanted.tables:
+                    raise PlanError(f"table {name}: renamed_from is {table.renamed_from}, which is declared as a table of its own; keep one of both")
+                found = _table_renamed(found, self.live.name, table.renamed_from, name)
+                self.old_tables[name] = table.renamed_from
+                text = sql.alter(self.live.name, table.renamed_from, f"RENAME TO {identifier(name)}")
+                self.step(tables.RENAME, text, f"renamed_from is {table.renamed_from}; its rows stay", self._named("table", name), locks=self._lock(name))
+            if name in found:
+                for column in table.columns.values():
+                    old = column.renamed_from
+                    if old and column.name not in found[name].columns and old in found[name].columns:
+                        if old in table.columns:
+                            raise PlanError(f"column {name}.{column.name}: renamed_from is {old}, which is declared as a column of its own; keep one of both")
+                        found = _column_renamed(found, self.live.name, name, old, column.name)
+                        self.old_columns[name, column.name] = old
+                        text = sql.alter(self.live.name, name, f"RENAME COLUMN {identifier(old)} TO {identifier(column.name)}")
+                        self.step(tables.RENAME + 1, text, f"renamed_from is {old}; its values stay", self._named("column", f"{name}.{column.name}"), locks=self._lock(name))
+        return dataclasses.replace(self.live, tables=found)
+
+    def _lock(self, table: str, mode: str = ACCESS_EXCLUSIVE) -> tuple:
+        return (((self.live.name, table), mode),)
+
+    def _lock_by_actual_names(self) -> None:
+        """The first transaction asks for its locks before it renames."""
+        known = {self._actual(name) for name in self.after.tables}
+        changed = []
+        for step in self.steps:
+            if step.stage == MAIN:
+                locks = tuple(((schema, self._actual(name)), mode) for (schema, name), mode in step.locks)
+                step = step._replace(locks=tuple(lock for lock in locks if lock[0][0] == self.live.name and lock[0][1] in known))
+            changed.append(step)
+        self.steps = changed
+
+    # -- refusals that need the whole picture
+
+    def _refuse_foreigners(self) -> None:
+        """Only an owner may alter a table."""
+        for name, table in self.wanted.tables.items():
+            live = self.after.tables.get(name)
+            if live is not None and ("table", name) not in self.same and not self.facts.may_act_as(live.owner):
+                raise PlanError(
+                    f"table {self.live.name}.{name} belongs to {live.owner}, and {self.facts.user} is no member of that role: "
+                    f"GRANT {identifier(live.owner)} TO {identifier(self.facts.user)}, or set session_role or login_user to a role that may"
+                )
+            if name in self.live.views or name in self.live.others:
+                kind = self.live.others.get(name, "view")
+                raise PlanError(f"table {self.live.name}.{name}: there is a {kind} of that name; rename one of them")
+
+    def _foreign_targets(self) -> None:
+        """Every declared foreign key needs a key to point to."""
+        for name, table in self.wanted.tables.items():
+            for constraint in table.of_kind(model.FOREIGN).values():
+                schema, target = constraint.target
+                what = f"foreign key {constraint.name} of {self.wanted.name}.{name}"
+                if schema != self.wanted.name:
+                    continue
+                known = self.wanted.tables.get(target) or self.after.tables.get(target)
+                if known is None or target in self.wanted.absent:
+                    raise PlanError(f"{what}: references the table {target}, which is neither declared nor there; declare it or correct the name")
+                if not _has_key(known, constraint.target_columns) and not (target in self.after.tables and _has_key(self.after.tables[target], constraint.target_columns)):
+                    raise PlanError(
+                        f"{what}: {target} has no primary key or unique constraint on ({', '.join(constraint.target_columns)}); "
+                        "declare one there, or reference the columns that have one"
+                    )
+
+    # -- enums
+
+    def _enums(self) -> None:
+        for name, wanted in self.wanted.enums.items():
+            live = self.live.enums.get(name)
+            what = self._named("enum", name)
+            if live is None:
+                self.step(ENUM, sql.enum(self.wanted.name, wanted), "it is missing", what)
+            elif live.values != wanted.values:
+                self._labels(wanted, live, what)
+        for name, live in self.live.enums.items():
+            if name in self.wanted.enums:
+                continue
+            if self.purge:
+                self.step(DROP_ENUM, f"DROP TYPE {identifier(self.live.name, name)}", "it is not declared", self._named("enum", name))
+            else:
+                self.undeclared.append(self._named("enum", name))
+
+    def _labels(self, wanted: model.Enum, live: model.Enum, what: str) -> None:
+        gone = [value for value in live.values if value not in wanted.values]
+        if gone:
+            raise PlanError(
+                f"{what}: PostgreSQL cannot take {', '.join(map(repr, gone))} out of an enum, since rows may hold it; declare it again, "
+                "or add a column of a new enum, fill it, and drop the old column"
+            )
+        if [value for value in wanted.values if value in live.values] != list(live.values):
+            raise PlanError(f"{what}: PostgreSQL cannot change the order of values that are there; declare them as ({', '.join(live.values)}), with new ones in between")
+        there = list(live.values)
+        for number, value in enumerate(wanted.values):
+            if value in there:
+                continue
+            place = f"BEFORE {literal(there[number])}" if number < len(there) else ""
+            text = f"ALTER TYPE {identifier(self.live.name, wanted.name)} ADD VALUE {literal(value)} {place}".rstrip()
+            self.step(number, text, f"the value {value!r} is missing", what, stage=LABELS)
+            there.insert(number, value)
+
+    # -- tables
+
+    def _create(self, table: model.Table) -> None:
+        schema, name = self.wanted.name, table.name
+        what = self._named("table", name)
+        self.step(tables.CREATE + bool(table.partition_of), sql.table(schema, table), "it is missing", what)
+        for constraint in table.of_kind(model.FOREIGN).values():
+            locks = self._lock(constraint.target[1], SHARE_ROW_EXCLUSIVE) if constraint.target[0] == schema else ()
+            text = sql.alter(schema, name, f"ADD {sql.constraint(constraint)}")
+            late = self.key_comes_late(constraint)
+            self.step(tables.ADD_FOREIGN, text, "it is missing", self._named("constraint", f"{name}.{constraint.name}"), stage=tables.FINISH if late else MAIN, locks=locks)
+        for index in table.indexes.values():
+            self.step(tables.ADD_INDEX, sql.index(schema, name, index), "it is missing; the table is new", self._named("index", index.name))
+        if table.comment:
+            self.step(tables.COMMENT, sql.comment("TABLE", identifier(schema, name), table.comment), "it is declared", what)
+        for column in table.columns.values():
+            if column.comment:
+                text = sql.comment("COLUMN", identifier(schema, name, column.name), column.comment)
+                self.step(tables.COMMENT, text, "it is declared", self._named("column", f"{name}.{column.name}"))
+
+    def _change(self, table: model.Table) -> None:
+        diff = tables.TableDiff(self.wanted.name, table, self.after.tables[table.name], self, self.purge).run()
+        self.steps += diff.steps
+        self.undeclared += diff.undeclared
+        self.dropped_keys += [(table.name, key, stage) for key, stage in diff.dropped_keys]
+        self.dropped_keys += [
+            (table.name, key, None)
+            for key in self.after.tables[table.name].of_kind(model.PRIMARY, model.UNIQUE).values()
+            if diff.dropped & set(key.columns)
+        ]
+        if diff.disturbed:
+            self.disturbed[table.name] = diff.disturbed
+
+    def _only_undeclared(self, table: model.Table) -> None:
+        """The declared part is known to be right; what stands beside it is found by name."""
+        live = self.after.tables[table.name]
+        names = {constraint.name for constraint in table.constraints.values()}
+        beside = (
+            [name for name in live.columns if name not in table.columns] if not table.partition_of else [],
+            [one for one in live.constraints.values() if one.name not in names and not (one.kind == model.PRIMARY and table.primary_key)],
+            [one for one in live.indexes if one not in table.indexes],
+        )
+        if any(beside):
+            # As the same diff sees it, with the live objects for the declared ones.
+            wanted = dataclasses.replace(
+                live,
+                columns={name: column for name, column in live.columns.items() if name in table.columns or table.partition_of},
+                constraints={one.name: one for one in live.constraints.values() if one not in beside[1]},
+                indexes={name: index for name, index in live.indexes.items() if name in table.indexes},
+                comment=None,
+            )
+            self._change(wanted)
+
+    def _dropped_tables(self) -> list:
+        found = []
+        for name, table in self.after.tables.items():
+            if name in self.wanted.tables:
+                continue
+            root = table
+            while root.partition_of and root.partition_of in self.after.tables:
+                root = self.after.tables[root.partition_of]
+            if root.name in self.wanted.tables:
+                continue  # PostgreSQL's or somebody's partition of a declared table
+            if name in self.wanted.absent:
+                found.append((name, "its state is absent"))
+            elif self.purge:
+                added = [new for new in self.wanted.tables if new not in self.after.tables]
+                hint = f"; if it is to be {added[0]} from now on, declare renamed_from: {name} there" if added else ""
+                found.append((name, f"it is not declared{hint}"))
+            else:
+                self.undeclared.append(self._named("table", name))
+        return found
+
+    def _drop_tables(self, dropped: list) -> None:
+        names = {name for name, dummy in dropped}
+        for name, table in self.after.tables.items():
+            for constraint in table.of_kind(model.FOREIGN).values():
+                if constraint.target[0] != self.live.name or constraint.target[1] not in names or constraint.target[1] == name:
+                    continue
+                what = self._named("constraint", f"{name}.{constraint.name}")
+                if name in names:
+                    text = sql.alter(self.live.name, name, f"DROP CONSTRAINT {identifier(constraint.name)}")
+                    self.step(tables.DROP_CONSTRAINT - 2, text, "both of its tables are dropped", what, locks=self._lock(name))
+                elif not self.purge and constraint.name not in self._declared_constraints(name):
+                    raise PlanError(f"table {self.live.name}.{constraint.target[1]} cannot go: {what} references it; drop that one first, or set purge")
+        for name, reason in dropped:
+            table = self.after.tables[name]
+            if table.partition_of in names:
+                continue
+            self.step(
+                tables.DROP_TABLE,
+                f"DROP TABLE {identifier(self.live.name, name)}",
+                reason,
+                self._named("table", name),
+                (DELETES_DATA,),
+                locks=self._lock(name),
+            )
+
+    def _keys_under_foreign_keys(self) -> None:
+        """A foreign key rests on one index: where that goes, it is made anew, in the same transaction."""
+        going = {step.object for step in self.steps if " DROP CONSTRAINT " in step.sql}
+        for target, key, stage in self.dropped_keys:
+            for name, table in self.after.tables.items():
+                for foreign in table.of_kind(model.FOREIGN).values():
+                    what = self._named("constraint", f"{name}.{foreign.name}")
+                    if foreign.target != (self.live.name, target) or set(foreign.target_columns) != set(key.columns) or what in going:
+                        continue
+                    going.add(what)
+                    if stage is None or not _has_key(self.wanted.tables[target], foreign.target_columns):
+                        raise PlanError(f"{what} references ({', '.join(key.columns)}) of {target}, whose key {key.name} is to go; declare that foreign key otherwise, or drop it first")
+                    first, last = (29, 35) if stage != MAIN else (tables.DROP_CONSTRAINT - 1, tables.ADD_FOREIGN)
+                    locks = self._lock(name) + self._lock(target)
+                    self.step(first, sql.alter(self.live.name, name, f"DROP CONSTRAINT {identifier(foreign.name)}"), "it rests on a key that is replaced", what, stage=stage, locks=locks)
+                    valid = "" if table.partition_by else " NOT VALID"
+                    text = sql.alter(self.live.name, name, f"ADD {sql.constraint(foreign)}{valid}")
+                    self.step(last, text, "it comes back, on the new key", what, (BLOCKS_WRITES,) if table.partition_by else (), stage=stage, locks=locks)
+                    if valid and foreign.validated:
+                        text = sql.alter(self.live.name, name, f"VALIDATE CONSTRAINT {identifier(foreign.name)}")
+                        self.step(10, text, "it is as valid as before", what, stage=tables.VALIDATE_FINISH)
+
+    def _declared_constraints(self, table: str) -> t.Container[str]:
+        return self.wanted.tables[table].constraints if table in self.wanted.tables else ()
+
+    # -- views
+
+    def _views(self, dropped: list) -> None:
+        """Views step aside while a column that they show is changed, and only then; whoever may read them may do so after."""
+        aside = self._views_in_the_way(dropped)
+        again: dict = {}
+        order = 0
+        for view in aside:
+            inside = view.schema == self.live.name
+            if inside and view.name in self.wanted.views:
+                continue
+            again[view.schema, view.name] = view
+        for name, wanted in self.wanted.views.items():
+            live = self.live.views.get(name)
+            if live is not None and ("view", name) not in self.same and not _replaceable(wanted, live) and wanted.query != live.query:
+                aside += [view for view in self.facts.views_over([name]) if view not in aside]
+        for view in aside:
+            if (view.schema, view.name) not in again and not (view.schema == self.live.name and view.name in self.wanted.views):
+                again[view.schema, view.name] = view
+        undeclared = [name for name in self.live.views if name not in self.wanted.views]
+        purged = {name for name in undeclared if self.purge}
+        aside_names = [(view.schema, view.name) for view in aside]
+        for schema, name in aside_names:
+            reason = "it is not declared" if (schema == self.live.name and name in purged) else "a column or view that it shows is changed; it comes back after"
+            self.step(tables.DROP_VIEW + order, f"DROP VIEW {identifier(schema, name)}", reason, f"view {schema}.{name}")
+            order = min(order + 1, 9)
+        for name in undeclared:
+            if name not in purged:
+                self.undeclared.append(self._named("view", name))
+            elif (self.live.name, name) not in aside_names:
+                self.step(tables.DROP_VIEW + 9, f"DROP VIEW {identifier(self.live.name, name)}", "it is not declared", self._named("view", name))
+        place = VIEW
+        for name in _by_mention(self.wanted.views):
+            place = self._view(self.wanted.views[name], (self.live.name, name) in aside_names, place)
+        for (schema, name), view in reversed(list(again.items())):
+            if schema == self.live.name and name in purged:
+                continue
+            place = self._again(view, place)
+
+    def _views_in_the_way(self, dropped: list) -> list:
+        changed = {self._actual(table): {self.old_columns.get((table, column), column) for column in columns} for table, columns in self.disturbed.items()}
+        lost = {
+            (self._actual(table), self.old_columns.get((table, column), column))
+            for table, columns in self.disturbed.items()
+            for column, why in columns.items()
+            if why == "dropped" and column not in self.wanted.tables[table].columns
+        }
+        goes = [self._actual(name) for name, dummy in dropped]
+        if not changed and not goes:
+            return []
+        for other in self.facts.users_of(changed, goes):
+            raise PlanError(
+                f"{other.what} uses {other.column and f'column {other.column} of '}{self.live.name}.{other.table}, and PostgreSQL will not change it meanwhile; "
+                "drop it, run again, and make it anew"
+            )
+        aside = self.facts.views_on(changed, goes)
+        for view in aside:
+            mine = view.schema == self.live.name and (view.name in self.wanted.views or self.purge and view.name in self.live.views)
+            bad = [f"{table}.{column}" for table, column in view.columns if (table, column) in lost or table in goes]
+            if bad and not mine:
+                raise PlanError(f"view {view.schema}.{view.name} shows {bad[0]}, which is to be dropped; change or drop the view first, or declare it without that column")
+        return aside
+
+    def _view(self, wanted: model.View, aside: bool, place: int) -> int:
+        live = self.live.views.get(wanted.name)
+        what = self._named("view", wanted.name)
+        same = ("view", wanted.name) in self.same or (live is not None and live.query == wanted.query and live.columns == (wanted.columns or live.columns))
+        if live is not None and same and not aside:
+            return place
+        text = sql.view(self.wanted.name, dataclasses.replace(wanted, options=live.options if live else ()))
+        if live is None:
+            self.step(place, text, "it is missing", what)
+            return place + 1
+        if not aside and _replaceable(wanted, live):
+            self.step(place, sql.view(self.wanted.name, dataclasses.replace(wanted, options=live.options), replace=True), "its query is another", what)
+            return place + 1
+        if not aside:
+            self.step(tables.DROP_VIEW + 9, f"DROP VIEW {identifier(self.live.name, wanted.name)}", "its columns change, so that it cannot be replaced in place", what)
+        self.step(place, text, "it comes back" if same else "its query is another", what)
+        return self._rights(self.live.name, dataclasses.replace(live, acl=self.facts.view_rights(self.live.name, wanted.name)), place + 1)
+
+    def _again(self, view, place: int) -> int:
+        text = f"CREATE VIEW {identifier(view.schema, view.name)}"
+        if view.options:
+            text += f" WITH ({', '.join(f'{identifier(key)} = {literal(value)}' for key, value in view.options)})"
+        self.step(place, f"{text} AS {view.query}", "it had to step aside and comes back as it was", f"view {view.schema}.{view.name}")
+        live = model.View(view.name, view.query, owner=view.owner, options=view.options, comment=view.comment, acl=self.facts.view_rights(view.schema, view.name))
+        return self._rights(view.schema, live, place + 1)
+
+    def _rights(self, schema: str, live: model.View, place: int) -> int:
+        """Comment, owner and grants of a view that was made again."""
+        what, quoted = f"view {schema}.{live.name}", identifier(schema, live.name)
+        if live.comment:
+            self.step(place, sql.comment("VIEW", quoted, live.comment), "it had this comment", what)
+            place += 1
+        for grantee, privilege, grantable, column in live.acl:
+            to = identifier(grantee) if grantee else "PUBLIC"
+            on = f"{privilege} ({identifier(column)})" if column else privilege
+            self.step(place, f"GRANT {on} ON {quoted} TO {to}{' WITH GRANT OPTION' if grantable else ''}", "it was granted before", what)
+            place += 1
+        if live.owner != self.facts.user:
+            self.step(place, f"ALTER VIEW {quoted} OWNER TO {identifier(live.owner)}", "it belonged to this role", what)
+            place += 1
+        return place
+
+    # -- owners
+
+    def _owners(self) -> None:
+        owner = self.wanted.owner
+        if not owner:
+            return
+        for kind, word, wanted, live in (
+            ("table", "TABLE", self.wanted.tables, self.after.tables),
+            ("view", "VIEW", self.wanted.views, self.live.views),
+            ("enum", "TYPE", self.wanted.enums, self.live.enums),
+        ):
+            for name in wanted:
+                now = live[name].owner if name in live else self.facts.user
+                if now != owner:
+                    text = f"ALTER {word} {identifier(self.wanted.name, name)} OWNER TO {identifier(owner)}"
+                    locks = self._lock(name) if kind == "table" and name in live else ()
+                    self.step(OWNER, text, f"it belongs to {now}", self._named(kind, name), locks=locks)
+
+
+def _has_key(table: model.Table, columns: tuple) -> bool:
+    keys = table.of_kind(model.PRIMARY, model.UNIQUE).values()
+    plain = {tuple(sorted(identifier(column) for column in key.columns)) for key in keys}
+    plain |= {tuple(sorted(_requoted(key) for key in index.keys)) for index in table.indexes.values() if index.unique and index.valid and not index.where}
+    return tuple(sorted(identifier(column) for column in columns)) in plain
+
+
+def _requoted(key: str) -> str:
+    return key if key.startswith('"') else identifier(key)
+
+
+def _replaceable(wanted: model.View, live: model.View) -> bool:
+    """CREATE OR REPLACE may only add columns at the end."""
+    return wanted.columns[: len(live.columns)] == live.columns
+
+
+def _parents_first(declared: dict) -> list:
+    return sorted(declared, key=lambda name: _depth(declared, name))
+
+
+def _depth(declared: dict, name: str) -> int:
+    depth = 0
+    while declared[name].partition_of in declared:
+        name, depth = declared[name].partition_of, depth + 1
+    return depth
+
+
+def _by_mention(views: dict) -> list:
+    """Views after those whose names stand in their queries; declared order otherwise."""
+    placed: list = []
+    waiting = list(views)
+    while waiting:
+        ready = [name for name in waiting if not (lexer.names(views[name].query) & set(waiting) - {name})]
+        chosen = ready or waiting[:1]
+        placed += chosen
+        waiting = [name for name in waiting if name not in chosen]
+    return placed
+
+
+def _table_renamed(found: dict, schema: str, old: str, new: str) -> dict:
+    changed = {}
+    for name, table in found.items():
+        constraints = {
+            key: dataclasses.replace(one, target=(schema, new)) if one.target == (schema, old) else one for key, one in table.constraints.items()
+        }
+        table = dataclasses.replace(table, constraints=constraints, partition_of=new if table.partition_of == old else table.partition_of)
+        changed[new if name == old else name] = dataclasses.replace(table, name=new) if name == old else table
+    return changed
+
+
+def _column_renamed(found: dict, schema: str, table_name: str, old: str, new: str) -> dict:
+    def of(columns: tuple) -> tuple:
+        return tuple(new if column == old else column for column in columns)
+
+    def text(expression: str) -> str:
+        return lexer.renamed(expression, {old: new}) if expression else expression
+
+    changed = {}
+    for name, table in found.items():
+        constraints = {}
+        for key, one in table.constraints.items():
+            if name == table_name:
+                one = dataclasses.replace(one, columns=of(one.columns), expression=text(one.expression), text=text(one.text))
+            if one.target == (schema, table_name):
+                one = dataclasses.replace(one, target_columns=of(one.target_columns))
+            constraints[key] = one
+        table = dataclasses.replace(table, constraints=constraints)
+        if name == table_name:
+            columns = {
+                new if key == old else key: dataclasses.replace(column, name=new if key == old else key, generated=text(column.generated))
+                for key, column in table.columns.items()
+            }
+            indexes = {
+                key: dataclasses.replace(one, keys=tuple(map(text, one.keys)), where=text(one.where), include=of(one.include), columns=of(one.columns))
+                for key, one in table.indexes.items()
+            }
+            table = dataclasses.replace(table, columns=columns, indexes=indexes, partition_by=text(table.partition_by))
+        changed[name] = table
+    return changed

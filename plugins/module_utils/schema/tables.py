@@ -1,0 +1,533 @@
+# Copyright: crm.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The way from a live table to the declared one: columns, then constraints, then indexes."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+from ..postgres import NAME_BYTES, identifier, literal
+from . import kinds, lexer, model, sql
+from .steps import (
+    ACCESS_EXCLUSIVE,
+    BLOCKS_WRITES,
+    BUILD,
+    CLEAN,
+    DELETES_DATA,
+    DROPS_INDEX,
+    FINISH,
+    MAIN,
+    REWRITES_TABLE,
+    SHARE_ROW_EXCLUSIVE,
+    SHARE_UPDATE_EXCLUSIVE,
+    VALIDATE,
+    VALIDATE_FINISH,
+    PlanError,
+    Step,
+    helper_name,
+)
+
+# The order of what a transaction does; plan.py fills the rest.
+RENAME, DROP_VIEW, DROP_CONSTRAINT, DROP_TABLE, CREATE, DROP_COLUMN, TYPE, ADD_COLUMN, ALTER, ADD_CONSTRAINT, ADD_FOREIGN, ADD_INDEX, COMMENT = range(
+    20, 150, 10
+)
+
+
+class TableDiff:
+    """Collects the steps for one table that is there.
+
+    :param wanted: as PostgreSQL normalised it.
+    :param live: as it is, after the declared renames.
+    :param facts: answers what the catalog's rows alone do not say, see plan.Planner.
+    """
+
+    def __init__(self, schema: str, wanted: model.Table, live: model.Table, facts, purge: bool, drops: t.Container[str] = ()) -> None:
+        self.schema, self.wanted, self.live, self.facts, self.purge = schema, wanted, live, facts, purge
+        self.steps: list[Step] = []
+        self.undeclared: list[str] = []
+        # Columns whose views have to step aside, and why.
+        self.disturbed: dict[str, str] = {}
+        self.dropped: set[str] = set()
+        self.unique_later: set[str] = set()
+        # Keys that go, and in which stage: foreign keys may rest on them.
+        self.dropped_keys: list = []
+        self.drops = drops
+        self.partitioned = bool(live.partition_by)
+
+    # -- helpers
+
+    @property
+    def quoted(self) -> str:
+        return identifier(self.schema, self.wanted.name)
+
+    def named(self, kind: str, name: str = "") -> str:
+        return f"{kind} {self.schema}.{self.wanted.name}{'.' + name if name else ''}"
+
+    def step(self, stage: int, order: int, text: str, reason: str, what: str, hazards: tuple = (), lock: str = ACCESS_EXCLUSIVE, **more) -> None:
+        locks = (((self.schema, self.wanted.name), lock),) if lock else ()
+        self.steps.append(Step(stage, order, text, reason, what, hazards, locks, **more))
+
+    def alter(self, order: int, action: str, reason: str, what: str, hazards: tuple = (), stage: int = MAIN, **more) -> None:
+        self.step(stage, order, sql.alter(self.schema, self.wanted.name, action), reason, what, hazards, **more)
+
+    # -- all of it
+
+    def run(self) -> "TableDiff":
+        self.whole()
+        self.columns()
+        self.constraints()
+        self.indexes()
+        return self
+
+    def whole(self) -> None:
+        wanted, live = self.wanted, self.live
+        if wanted.partition_by != live.partition_by:
+            raise PlanError(
+                f"{self.named('table')}: partition_by is {wanted.partition_by or 'not declared'} and the table has {live.partition_by or 'none'}; "
+                "PostgreSQL cannot change that in place: declare it as it is, or make a new table and move the rows"
+            )
+        if (wanted.partition_of, wanted.bound) != (live.partition_of, live.bound):
+            raise PlanError(f"{self.named('table')}: it is a partition of {live.partition_of or 'nothing'} {live.bound}, which cannot be changed; declare it so")
+        if wanted.comment is not None and (wanted.comment or None) != live.comment:
+            self.step(
+                MAIN, COMMENT, sql.comment("TABLE", self.quoted, wanted.comment), "another comment is declared", self.named("table"), lock=SHARE_UPDATE_EXCLUSIVE
+            )
+
+    # -- columns
+
+    def columns(self) -> None:
+        wanted, live = self.wanted.columns, self.live.columns
+        if self.wanted.partition_of:
+            return
+        self._recreated = {name for name in wanted if name in live and self._has_to_be_made_anew(wanted[name], live[name])}
+        for name, column in live.items():
+            if name not in wanted:
+                self._undeclared_column(column)
+        for name in sorted(self._recreated):
+            self._drop_column(live[name], self._why_anew(wanted[name], live[name]))
+        for name, column in wanted.items():
+            if name not in live or name in self._recreated:
+                self._add_column(column, name in self._recreated)
+            elif column != live[name]:
+                self._change_column(column, live[name])
+
+    def _has_to_be_made_anew(self, wanted: model.Column, live: model.Column) -> bool:
+        if wanted.generated:
+            inputs = lexer.names(wanted.generated)
+            changed = {name for name, column in self.wanted.columns.items() if name in self.live.columns and self.live.columns[name].type != column.type}
+            return wanted.generated != live.generated or (wanted.type, wanted.collation) != (live.type, live.collation) or bool(inputs & changed)
+        return False
+
+    @staticmethod
+    def _why_anew(wanted: model.Column, live: model.Column) -> tuple:
+        if live.generated:
+            return "its expression, its type or that of a column it is made from changes: it is computed anew", (REWRITES_TABLE,)
+        return "it becomes a generated column", (DELETES_DATA, REWRITES_TABLE)
+
+    def _undeclared_column(self, column: model.Column) -> None:
+        if not self.purge:
+            self.undeclared.append(self.named("column", column.name))
+            return
+        added = [name for name in self.wanted.columns if name not in self.live.columns]
+        hint = f"; if it is to be {added[0]} from now on, declare renamed_from: {column.name} there" if added else ""
+        hazards = () if column.generated else (DELETES_DATA,)
+        self._drop_column(column, (f"it is not declared{hint}", hazards))
+
+    def _drop_column(self, column: model.Column, why: tuple) -> None:
+        self.disturbed[column.name] = "dropped"
+        self.dropped.add(column.name)
+        # Generated ones first: others could not go while they are made from them.
+        order = DROP_COLUMN if column.generated else DROP_COLUMN + 1
+        self.alter(order, f"DROP COLUMN {identifier(column.name)}", why[0], self.named("column", column.name), why[1])
+
+    def _add_column(self, column: model.Column, anew: bool) -> None:
+        what = self.named("column", column.name)
+        filled = bool(column.default or column.identity or column.generated or column.serial)
+        if not column.nullable and not filled and self.facts.has_rows(self.wanted.name):
+            raise PlanError(f"{what}: it is not nullable, and the table has rows that would have no value; give it a default, or make it nullable first")
+        definition = sql.column(column)
+        hazards: tuple = ()
+        if filled and self.facts.adding_rewrites(self.wanted, column):
+            hazards = (REWRITES_TABLE,)
+        self.alter(ADD_COLUMN + bool(column.generated), f"ADD COLUMN {definition}", "it is made anew" if anew else "it is missing", what, hazards)
+        if column.comment:
+            self._comment(column)
+
+    def _comment(self, column: model.Column) -> None:
+        text = sql.comment("COLUMN", identifier(self.schema, self.wanted.name, column.name), column.comment)
+        self.step(MAIN, COMMENT, text, "another comment is declared", self.named("column", column.name), lock=SHARE_UPDATE_EXCLUSIVE)
+
+    def _change_column(self, wanted: model.Column, live: model.Column) -> None:
+        what, column = self.named("column", wanted.name), identifier(wanted.name)
+        retyped = (wanted.type, wanted.collation) != (live.type, live.collation)
+        has_default = bool(live.default)
+        if live.generated and not wanted.generated:
+            self.alter(TYPE - 1, f"ALTER COLUMN {column} DROP EXPRESSION", "it is no longer generated; its values stay", what)
+        if live.identity and not wanted.identity:
+            self.alter(TYPE - 1, f"ALTER COLUMN {column} DROP IDENTITY", "it is no longer an identity", what)
+        if live.serial and not wanted.serial:
+            self.alter(TYPE - 1, f"ALTER COLUMN {column} DROP DEFAULT", "its numbers no longer come from the sequence", what)
+            self.step(MAIN, TYPE, f"DROP SEQUENCE {identifier(self.schema, live.serial)}", "the column that owned it takes no number from it", what, lock="")
+            has_default = False
+        if retyped:
+            if has_default:
+                self.alter(TYPE, f"ALTER COLUMN {column} DROP DEFAULT", "the default of the old type is in the way", what)
+                has_default = False
+            self._retype(wanted, live, what)
+        if wanted.default != (live.default if has_default else "") and not wanted.serial:
+            if wanted.default:
+                self.alter(ALTER, f"ALTER COLUMN {column} SET DEFAULT {wanted.default}", "another default is declared", what)
+            elif has_default:
+                self.alter(TYPE - 1, f"ALTER COLUMN {column} DROP DEFAULT", "no default is declared", what)
+        stage = self._nullable(wanted, live, what)
+        if wanted.identity and wanted.identity != live.identity:
+            self._identity(wanted, live, what, stage)
+        if wanted.serial and not live.serial:
+            self._serial(wanted, what, bool(has_default))
+        if wanted.comment is not None and (wanted.comment or None) != live.comment:
+            self._comment(wanted)
+
+    def _retype(self, wanted: model.Column, live: model.Column, what: str) -> None:
+        self.disturbed[wanted.name] = "retyped"
+        change = self.facts.type_change(live, wanted)
+        if change is None:
+            raise PlanError(
+                f"{what}: PostgreSQL knows no way from {live.type} to {wanted.type}; add a new column, fill it, and drop the old one"
+            )
+        hazards = []
+        column = identifier(wanted.name)
+        if not kinds.keeps_values(live.type, wanted.type):
+            hazards.append(DELETES_DATA)
+            there = f"{column}{'::text' if change.using else ''}::{wanted.type}"
+            back = f"({there}){'::text' if change.using else ''}::{live.type}"
+            self.steps.append(
+                Step(
+                    MAIN,
+                    TYPE + 1,
+                    f"SELECT count(*) FROM {self.quoted} WHERE {back}::text IS DISTINCT FROM {column}::text",
+                    f"refuse if a value would not survive the way from {live.type} to {wanted.type}",
+                    what,
+                    (),
+                    (((self.schema, self.wanted.name), ACCESS_EXCLUSIVE),),
+                    guard=True,
+                )
+            )
+        if change.rewrites:
+            hazards.append(REWRITES_TABLE)
+        elif any(wanted.name in lexer.names(check.expression) for check in self.live.of_kind(model.CHECK).values()):
+            hazards.append(BLOCKS_WRITES)
+        using = f" USING {column}::text::{wanted.type}" if change.using else ""
+        collation = f" COLLATE {identifier(wanted.collation)}" if wanted.collation else ""
+        reason = f"its type is {live.type}{f' with collation {live.collation}' if live.collation else ''}"
+        self.alter(TYPE + 2, f"ALTER COLUMN {column} TYPE {wanted.type}{collation}{using}", reason, what, tuple(hazards))
+
+    def _nullable(self, wanted: model.Column, live: model.Column, what: str) -> int:
+        """The stage in which the column is what it has to be."""
+        column = identifier(wanted.name)
+        helper = helper_name("null", self.wanted.name, wanted.name)
+        left = self.live.constraints.get(helper)
+        if wanted.nullable or not live.nullable:
+            if wanted.nullable and not live.nullable:
+                key = self.live.primary_key
+                if not (key and wanted.name in key.columns and self._key_stays(key)):
+                    self.alter(ALTER, f"ALTER COLUMN {column} DROP NOT NULL", "it may be null", what)
+            if left:
+                self.alter(DROP_CONSTRAINT, f"DROP CONSTRAINT {identifier(helper)}", "an earlier run left it", what)
+            return MAIN
+        if not left and self.facts.has_nulls(self.wanted.name, wanted.name):
+            raise PlanError(f"{what}: it is not to be null, and there are rows in which it is; fill them, for example with UPDATE, and run again")
+        if not left:
+            # While the table is locked for writers this check is only noted; reading the rows comes after, with nobody kept out.
+            self.alter(ADD_CONSTRAINT, f"ADD CONSTRAINT {identifier(helper)} CHECK ({column} IS NOT NULL) NOT VALID", "it is not to be null: no new null from here on", what)
+        if not left or not left.validated:
+            self.alter(0, f"VALIDATE CONSTRAINT {identifier(helper)}", "find out that no row has a null, without keeping writers out", what, stage=VALIDATE, lock="")
+        self.alter(20, f"ALTER COLUMN {column} SET NOT NULL", "it is not to be null; the check has proven it, so no row is read", what, stage=FINISH)
+        self.alter(21, f"DROP CONSTRAINT {identifier(helper)}", "the check has done its work", what, stage=FINISH)
+        return FINISH
+
+    def _identity(self, wanted: model.Column, live: model.Column, what: str, stage: int) -> None:
+        column = identifier(wanted.name)
+        if live.identity:
+            kind = "ALWAYS" if wanted.identity == model.ALWAYS else "BY DEFAULT"
+            self.alter(ALTER, f"ALTER COLUMN {column} SET GENERATED {kind}", f"its identity is {live.identity}", what)
+            return
+        if live.default and wanted.default == live.default:
+            self.alter(TYPE - 1, f"ALTER COLUMN {column} DROP DEFAULT", "an identity has no default", what)
+        self.alter(ALTER + 1, f"ALTER COLUMN {column} ADD {sql.identity(wanted)}", "it becomes an identity", what, stage=stage)
+        self._next_number(wanted, what, stage, ALTER + 2)
+
+    def _serial(self, wanted: model.Column, what: str, has_default: bool) -> None:
+        column = identifier(wanted.name)
+        sequence = f"{self.wanted.name}_{wanted.name}_seq"
+        if len(sequence.encode()) > NAME_BYTES:
+            sequence = helper_name("seq", self.wanted.name, wanted.name)
+        name = identifier(self.schema, sequence)
+        owned = f"{self.quoted}.{column}"
+        self.step(MAIN, ALTER + 1, f"CREATE SEQUENCE {name} AS {wanted.type} OWNED BY {owned}", "its numbers come from a sequence", what)
+        self.alter(ALTER + 2, f"ALTER COLUMN {column} SET DEFAULT nextval({literal(name)}::regclass)", "its numbers come from a sequence", what)
+        self._next_number(wanted, what, MAIN, ALTER + 3)
+
+    def _next_number(self, wanted: model.Column, what: str, stage: int, order: int) -> None:
+        column = identifier(wanted.name)
+        text = (
+            f"SELECT setval(pg_get_serial_sequence({literal(self.quoted)}, {literal(wanted.name)}), "
+            f"coalesce(max({column}), 0) + 1, false) FROM {self.quoted}"
+        )
+        self.step(stage, order, text, "the next number comes after the largest there is", what)
+
+    # -- constraints
+
+    def _key_stays(self, key: model.Constraint) -> bool:
+        wanted = self.wanted.primary_key
+        return bool(wanted) and wanted.same(key)
+
+    def _goes_with_column(self, constraint: model.Constraint) -> bool:
+        """Whether dropping a column takes this constraint along."""
+        if constraint.kind == model.CHECK:
+            return bool(self.dropped & lexer.names(constraint.expression))
+        if constraint.kind == model.EXCLUDE:
+            return bool(self.dropped & lexer.names(constraint.text))
+        return bool(self.dropped & set(constraint.columns))
+
+    def constraints(self) -> None:
+        live = {
+            name: constraint
+            for name, constraint in self.live.constraints.items()
+            if not name.startswith("customer_schema_null_") and not self._goes_with_column(constraint)
+        }
+        self._kept_constraints = set(live)
+        left = dict(live)
+        for name, wanted in self.wanted.constraints.items():
+            there = live.get(name)
+            if wanted.kind == model.PRIMARY:
+                there = next((one for one in live.values() if one.kind == model.PRIMARY), None)
+            if there is None or not there.same(wanted):
+                twin = next((one for other, one in left.items() if other not in self.wanted.constraints and one.same(wanted)), None)
+                if there is None and twin is not None:
+                    del left[twin.name]
+                    self._rename_constraint(twin, name)
+                    there = twin
+            if there is not None and there.same(wanted):
+                left.pop(there.name, None)
+                self._validate(wanted, there)
+                continue
+            if there is not None:
+                left.pop(there.name, None)
+            self._add_constraint(wanted, there)
+        for constraint in left.values():
+            self._undeclared_constraint(constraint)
+
+    def _rename_constraint(self, old: model.Constraint, name: str) -> None:
+        what = self.named("constraint", name)
+        self.alter(RENAME + 5, f"RENAME CONSTRAINT {identifier(old.name)} TO {identifier(name)}", f"it is there under the name {old.name}", what)
+
+    def _validate(self, wanted: model.Constraint, live: model.Constraint) -> None:
+        if wanted.validated and not live.validated:
+            text = f"VALIDATE CONSTRAINT {identifier(wanted.name)}"
+            self.alter(10, text, "it holds for new rows only", self.named("constraint", wanted.name), stage=VALIDATE, lock="")
+
+    def _undeclared_constraint(self, constraint: model.Constraint) -> None:
+        what = self.named("constraint", constraint.name)
+        if not self.purge:
+            self.undeclared.append(what)
+            return
+        self._drop_constraint(constraint, "it is not declared")
+
+    def _drop_constraint(self, constraint: model.Constraint, reason: str, stage: int = MAIN, order: int = DROP_CONSTRAINT) -> None:
+        indexed = constraint.kind in (model.PRIMARY, model.UNIQUE, model.EXCLUDE)
+        if constraint.kind == model.FOREIGN:
+            order -= 1
+        if constraint.kind in (model.PRIMARY, model.UNIQUE):
+            if not self.partitioned:
+                stage, order = FINISH, 30
+            self.dropped_keys.append((constraint, stage))
+        self.alter(
+            order,
+            f"DROP CONSTRAINT {identifier(constraint.name)}",
+            reason,
+            self.named("constraint", constraint.name),
+            (DROPS_INDEX,) if indexed else (),
+            stage=stage,
+        )
+        if constraint.kind == model.FOREIGN:
+            self._also_lock(constraint.target, ACCESS_EXCLUSIVE)
+
+    def _also_lock(self, target: tuple, mode: str) -> None:
+        last = self.steps[-1]
+        if target in self.drops or target[0] != self.schema or not self.facts.is_live(target[1]):
+            return
+        self.steps[-1] = last._replace(locks=(*last.locks, (target, mode)))
+
+    def _add_constraint(self, wanted: model.Constraint, old: t.Optional[model.Constraint]) -> None:
+        what = self.named("constraint", wanted.name)
+        reason = "it is declared otherwise" if old else "it is missing"
+        if wanted.kind in (model.PRIMARY, model.UNIQUE):
+            self._add_key(wanted, old, what, reason)
+            return
+        if old:
+            self._drop_constraint(old, reason)
+        if wanted.kind == model.EXCLUDE:
+            self.alter(ADD_CONSTRAINT, f"ADD {sql.constraint(wanted)}", reason, what, (BLOCKS_WRITES,))
+            return
+        order = ADD_FOREIGN if wanted.kind == model.FOREIGN else ADD_CONSTRAINT
+        if wanted.kind == model.FOREIGN and (self.partitioned or wanted.target == (self.schema, self.wanted.name) and self.partitioned):
+            self.alter(order, f"ADD {sql.constraint(wanted)}", reason, what, (BLOCKS_WRITES,))
+            self._also_lock(wanted.target, SHARE_ROW_EXCLUSIVE)
+            return
+        late = wanted.kind == model.FOREIGN and self.facts.key_comes_late(wanted)
+        lock = SHARE_ROW_EXCLUSIVE if wanted.kind == model.FOREIGN else ACCESS_EXCLUSIVE
+        self.alter(order, f"ADD {sql.constraint(wanted)} NOT VALID", f"{reason}: it holds for new rows from here on", what, stage=FINISH if late else MAIN, lock=lock)
+        if wanted.kind == model.FOREIGN:
+            self._also_lock(wanted.target, SHARE_ROW_EXCLUSIVE)
+        self.alter(
+            10,
+            f"VALIDATE CONSTRAINT {identifier(wanted.name)}",
+            "the rows that were there have to comply too; nobody is kept out meanwhile",
+            what,
+            stage=VALIDATE_FINISH if late else VALIDATE,
+            lock="",
+        )
+
+    def _add_key(self, wanted: model.Constraint, old: t.Optional[model.Constraint], what: str, reason: str) -> None:
+        """A primary key or unique constraint: its index is built beside the writers, then made a constraint in a moment."""
+        if self.partitioned:
+            if old:
+                self._drop_constraint(old, reason)
+            self.alter(ADD_CONSTRAINT, f"ADD {sql.constraint(wanted)}", f"{reason}; its index on a parted table cannot be built beside writers", what, (BLOCKS_WRITES,))
+            return
+        # Under the declared name where it is free, so that a run that was killed is easily understood.
+        taken = wanted.name in self.live.constraints and wanted.name not in self._gone_names()
+        name = helper_name("new", self.wanted.name, wanted.name) if taken else wanted.name
+        index = model.Index(name, tuple(identifier(column) for column in wanted.columns), unique=True, nulls_not_distinct=wanted.nulls_not_distinct)
+        self.unique_later.add(name)
+        there = self.live.indexes.get(name)
+        if there and not (there.valid and self._same_columns(there, wanted)):
+            self._drop_invalid(there, what)
+            there = None
+        if not there:
+            self._build(index, f"{reason}: its index is built beside the writers", what)
+        if old:
+            self._drop_constraint(old, reason)
+        kind = "PRIMARY KEY" if wanted.kind == model.PRIMARY else "UNIQUE"
+        timing = f" {sql.timing(wanted)}" if wanted.deferrable else ""
+        self.alter(31, f"ADD CONSTRAINT {identifier(wanted.name)} {kind} USING INDEX {identifier(name)}{timing}", reason, what, stage=FINISH)
+
+    def _gone_names(self) -> set:
+        return set(self.live.constraints) - self._kept_constraints
+
+    @staticmethod
+    def _same_columns(index: model.Index, wanted: model.Constraint) -> bool:
+        plain = tuple(key[1:-1].replace('""', '"') if key.startswith('"') else key for key in index.keys)
+        return index.unique and plain == wanted.columns and not index.where and not index.include
+
+    # -- indexes
+
+    def _build(self, index: model.Index, reason: str, what: str) -> None:
+        self.step(
+            BUILD, 10, sql.index(self.schema, self.wanted.name, index, concurrently=True), reason, what, lock="", index=(self.schema, index.name)
+        )
+
+    def _drop_invalid(self, index: model.Index, what: str) -> None:
+        text = f"DROP INDEX CONCURRENTLY {identifier(self.schema, index.name)}"
+        self.step(BUILD, 5, text, "a build that did not end well left it", what, lock="")
+
+    def indexes(self) -> None:
+        live = {
+            name: index
+            for name, index in self.live.indexes.items()
+            if name not in self.unique_later and not (self.dropped & set(index.columns)) and not name.startswith("customer_schema_part_")
+        }
+        left = dict(live)
+        for name, wanted in self.wanted.indexes.items():
+            what = f"index {self.schema}.{name}"
+            aside = helper_name("old", self.wanted.name, name)
+            there, old = left.pop(name, None), left.pop(aside, None)
+            if there is not None and there.same(wanted):
+                self._there(wanted, there, what)
+            else:
+                twin = None if there else next((one for other, one in left.items() if other not in self.wanted.indexes and one.valid and one.same(wanted)), None)
+                if old is not None and old.valid and old.same(wanted) and there is None:
+                    self._rename_index(aside, name, "a replacement that was not finished is no longer declared", what)
+                    continue
+                if twin is not None:
+                    del left[twin.name]
+                    self._rename_index(twin.name, name, f"it is there under the name {twin.name}", what)
+                else:
+                    old = self._make(wanted, there, old, aside, what)
+            if old is not None:
+                self._drop_index(old, "its replacement is in place", what, ())
+        for name, index in left.items():
+            if name.startswith("customer_schema_"):
+                self._drop_index(index, "an earlier run left it", f"index {self.schema}.{name}", ())
+            elif self.purge:
+                self._drop_index(index, "it is not declared", f"index {self.schema}.{name}", (DROPS_INDEX,))
+            else:
+                self.undeclared.append(f"index {self.schema}.{name}")
+
+    def _there(self, wanted: model.Index, there: model.Index, what: str) -> None:
+        if there.valid:
+            return
+        if self.partitioned:
+            self._build_parted(wanted, what, "it is not complete on all partitions", exists=True)
+            return
+        self._drop_invalid(there, what)
+        self._build(wanted, "it is invalid: PostgreSQL does not use it", what)
+
+    def _make(self, wanted: model.Index, there: t.Optional[model.Index], old: t.Optional[model.Index], aside: str, what: str) -> t.Optional[model.Index]:
+        """Build it; what had the name serves until the new one is there. Returns what is to be dropped after."""
+        reason = "it is missing"
+        if there is not None:
+            reason = "it is declared otherwise"
+            if not there.valid and not self.partitioned:
+                self._drop_invalid(there, what)
+            else:
+                if old is not None:
+                    # An earlier replacement was never cleaned up, and its name is taken until the end.
+                    self._drop_index(old, "an earlier run left it", what, ())
+                    aside = helper_name("old", self.wanted.name, wanted.name, "again")
+                self._rename_index(there.name, aside, "it serves until its replacement is built", what)
+                old = dataclasses.replace(there, name=aside)
+        if self.partitioned:
+            self._build_parted(wanted, what, reason, exists=False)
+        else:
+            self._build(wanted, reason, what)
+        return old
+
+    def _rename_index(self, name: str, new: str, reason: str, what: str) -> None:
+        text = f"ALTER INDEX {identifier(self.schema, name)} RENAME TO {identifier(new)}"
+        self.step(MAIN, ADD_INDEX, text, reason, what, lock=SHARE_UPDATE_EXCLUSIVE)
+
+    def _drop_index(self, index: model.Index, reason: str, what: str, hazards: tuple, stage: int = CLEAN) -> None:
+        if self.partitioned:
+            # CONCURRENTLY is not offered for these; the lock is short.
+            self.step(FINISH, 40, f"DROP INDEX {identifier(self.schema, index.name)}", reason, what, hazards)
+            return
+        self.step(stage, 4, f"DROP INDEX CONCURRENTLY {identifier(self.schema, index.name)}", reason, what, hazards, lock="")
+
+    def _build_parted(self, wanted: model.Index, what: str, reason: str, exists: bool) -> None:
+        """The parts one by one beside the writers, each then attached to the parent's index, which is valid with the last."""
+        if not exists:
+            self.step(BUILD, 6, sql.index(self.schema, self.wanted.name, wanted, only=True), f"{reason}: the frame for its parts", what, lock="")
+        number = 10
+        for part in self.facts.partitions(self.wanted.name, wanted.name if exists else ""):
+            name = helper_name("part", part.schema, part.name, wanted.name)
+            if part.attached:
+                continue
+            if part.built is False:
+                self.step(BUILD, number, f"DROP INDEX CONCURRENTLY {identifier(part.schema, name)}", "a build that did not end well left it", what, lock="")
+            if part.built is not True:
+                leaf = not part.parted
+                text = sql.index(part.schema, part.name, wanted, concurrently=leaf, only=not leaf, name=name)
+                self.step(BUILD, number + 1, text, f"its part on {part.name}", what, lock="", index=(part.schema, name) if leaf else ())
+            number += 2
+        # From the leaves up: a frame is valid once all of its parts are attached.
+        for part in reversed(self.facts.partitions(self.wanted.name, wanted.name if exists else "")):
+            if part.attached:
+                continue
+            name = helper_name("part", part.schema, part.name, wanted.name)
+            frame = (part.parent_schema, helper_name("part", part.parent_schema, part.parent, wanted.name)) if part.nested else (self.schema, wanted.name)
+            text = f"ALTER INDEX {identifier(*frame)} ATTACH PARTITION {identifier(part.schema, name)}"
+            self.step(BUILD, number + 1, text, f"its part on {part.name} is built", what, lock="")
+            number += 1

@@ -1,0 +1,441 @@
+#!/usr/bin/python
+# Copyright: crm.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: customer_schema
+short_description: Keep the customer data model on a live PostgreSQL database as it is declared
+version_added: 0.2.0
+description:
+  - Compares the tables, columns, constraints, indexes, enums and views of one schema with what is declared, and brings the
+    database there in one task. One plan is computed; check mode shows it, a run executes the same.
+  - PostgreSQL itself reads what is declared, in a scratch schema that is always rolled back. So C(int4) and C(integer), a
+    default of C('x') and one of C('x'::text), or a check that PostgreSQL rewrites, are no differences.
+  - The database may be in use. Indexes are built with C(CONCURRENTLY), constraints are added C(NOT VALID) and validated
+    apart, C(NOT NULL) goes through a validated check, and every other lock is asked for with O(lock_timeout) and given up
+    rather than have others queue behind it.
+  - Nothing is lost unasked. What is not declared stays and is reported as RV(undeclared), unless O(purge) is set; what would
+    delete data, rewrite a table or keep writers out is done only with the hazard named in O(allow).
+  - A run that has nothing to do reads the catalog in a fixed number of queries and writes nothing. What was converged is
+    remembered in the table C(crm_platform.customer_schema_memory), which is a cache and may be dropped at any time.
+  - A run that was killed is finished by the next one. Two runs on one schema wait for one another.
+options:
+  schema:
+    description: Schema that holds the data model. It is made where it is missing.
+    type: str
+    default: customer
+  owner:
+    description: Role that owns the schema and everything declared. Left out, new objects belong to the role that makes them.
+    type: str
+  tables:
+    description: Tables, as they are to be. Not together with O(definition).
+    type: list
+    elements: dict
+    suboptions:
+      name:
+        description: Name of the table, exactly as it is to be; it is always quoted.
+        type: str
+        required: true
+      state:
+        description: V(absent) drops the table, which needs V(deletes_data) in O(allow).
+        type: str
+        choices: [present, absent]
+        default: present
+      comment:
+        description: Comment of the table; an empty one removes it, none leaves what is there.
+        type: str
+      renamed_from:
+        description: Name that the table has until now. It is renamed and keeps its rows. Stays harmless afterwards.
+        type: str
+      columns:
+        description: Columns. Their order counts when the table is made; later ones are added at the end.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          name:
+            description: Name of the column.
+            type: str
+            required: true
+          type:
+            description: Type as in SQL, such as V(text), V(numeric(12,2)), V(varchar(100\)[]), V(bigserial), or an enum of O(enums).
+            type: str
+            required: true
+          nullable:
+            description: Whether it may be null. Columns of the primary key, identities and serials never are.
+            type: bool
+            default: true
+          default:
+            description: SQL expression, such as V(now(\)) or V('new') with the quotes of SQL.
+            type: str
+          identity:
+            description: Make it an identity column, whose numbers PostgreSQL gives.
+            type: str
+            choices: [always, by_default]
+          generated:
+            description: SQL expression from which PostgreSQL computes and stores the value.
+            type: str
+          collation:
+            description: Name of a collation.
+            type: str
+          comment:
+            description: Comment of the column; an empty one removes it, none leaves what is there.
+            type: str
+          renamed_from:
+            description: Name that the column has until now. It is renamed and keeps its values.
+            type: str
+      primary_key:
+        description: Columns of the primary key.
+        type: list
+        elements: str
+      unique:
+        description: Unique constraints.
+        type: list
+        elements: dict
+        suboptions:
+          name:
+            description: Name; left out, C(<table>_<columns>_key).
+            type: str
+          columns:
+            description: Columns that are unique together.
+            type: list
+            elements: str
+            required: true
+      foreign_keys:
+        description: Foreign keys.
+        type: list
+        elements: dict
+        suboptions:
+          name:
+            description: Name; left out, C(<table>_<columns>_fkey).
+            type: str
+          columns:
+            description: Columns that reference.
+            type: list
+            elements: str
+            required: true
+          references:
+            description: What they reference.
+            type: dict
+            required: true
+            suboptions:
+              schema:
+                description: Schema of the table; left out, O(schema).
+                type: str
+              table:
+                description: Name of the table.
+                type: str
+                required: true
+              columns:
+                description: Columns there, which need a primary key or unique constraint; left out, its primary key.
+                type: list
+                elements: str
+          on_delete:
+            description: What happens when the referenced row is deleted.
+            type: str
+            choices: [no_action, restrict, cascade, set_null, set_default]
+            default: no_action
+          on_update:
+            description: What happens when the referenced key changes.
+            type: str
+            choices: [no_action, restrict, cascade, set_null, set_default]
+            default: no_action
+          deferrable:
+            description: Whether a transaction may have it checked at its end.
+            type: bool
+            default: false
+      checks:
+        description: Check constraints.
+        type: list
+        elements: dict
+        suboptions:
+          name:
+            description: Name.
+            type: str
+            required: true
+          expression:
+            description: SQL expression that must not be false for any row.
+            type: str
+            required: true
+      indexes:
+        description: Indexes.
+        type: list
+        elements: dict
+        suboptions:
+          name:
+            description: Name, one in the whole schema.
+            type: str
+            required: true
+          columns:
+            description:
+              - Each entry a column's name, or what would stand in C(CREATE INDEX) - an expression with collation, operator class
+                and order, such as V(lower(email\)), V(at DESC NULLS LAST) or V(email text_pattern_ops).
+            type: list
+            elements: str
+            required: true
+          unique:
+            description: Whether no two rows may have the same.
+            type: bool
+            default: false
+          method:
+            description: Access method, such as V(gin) or V(brin).
+            type: str
+            default: btree
+          where:
+            description: SQL expression; only rows for which it is true are in the index.
+            type: str
+          include:
+            description: Columns that the index carries without being ordered by them.
+            type: list
+            elements: str
+          with:
+            description: Storage parameters, such as V({fillfactor: 70}).
+            type: dict
+      partition_by:
+        description: How the table is parted, such as V(RANGE (at\)). Its partitions are made by others and left alone.
+        type: str
+  enums:
+    description: Enumerated types. New values are added in their places; PostgreSQL can take none out.
+    type: list
+    elements: dict
+    suboptions:
+      name:
+        description: Name of the type.
+        type: str
+        required: true
+      values:
+        description: Its values, in their order.
+        type: list
+        elements: str
+        required: true
+  views:
+    description: Views. They are replaced in place where PostgreSQL can do so, else dropped and made again with their grants.
+    type: list
+    elements: dict
+    suboptions:
+      name:
+        description: Name of the view.
+        type: str
+        required: true
+      query:
+        description: The SELECT.
+        type: str
+        required: true
+  definition:
+    description:
+      - The same as plain DDL, instead of O(tables), O(enums) and O(views) - CREATE TABLE, CREATE INDEX, CREATE TYPE ... AS ENUM,
+        CREATE VIEW, ALTER TABLE ... ADD and COMMENT ON, with names that have no schema.
+    type: str
+  purge:
+    description:
+      - Remove what is not declared - tables, views and enums of the schema, and columns, constraints and indexes of declared
+        tables. Data goes only with V(deletes_data) in O(allow).
+    type: bool
+    default: false
+  allow:
+    description:
+      - Hazards that this run may take. A plan with another one changes nothing and fails, with each statement and its hazard.
+      - V(deletes_data) - a table or column is dropped, or a type is changed to one that does not hold every value of the old.
+        Values that would be lost by a change of type are refused all the same.
+      - V(rewrites_table) - every row is written anew while nobody reads or writes the table.
+      - V(blocks_writes) - all rows are read while nobody writes to the table.
+      - V(drops_index) - an index or key goes that is not replaced.
+    type: list
+    elements: str
+    choices: [deletes_data, rewrites_table, blocks_writes, drops_index]
+    default: []
+  lock_timeout:
+    description: How long a transaction waits for its locks, all together, before it gives up and tries again.
+    type: str
+    default: 3s
+  lock_retries:
+    description: How often it tries again, with a pause that grows from a quarter of a second to five.
+    type: int
+    default: 10
+  statement_timeout:
+    description: Longest time for one statement, builds of indexes and validations of constraints among them; V(0) for no limit.
+    type: str
+    default: '0'
+extends_documentation_fragment:
+  - crm.platform.postgres
+  - ansible.builtin.action_common_attributes
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Takes no lock above C(ACCESS SHARE) on any live object.
+  diff_mode:
+    support: full
+  platform:
+    platforms: posix
+notes:
+  - The role that the module acts as needs C(CREATE) on the database for the scratch schema, and has to own, or be a member of the
+    owner of, the tables that it changes.
+  - Names in expressions, queries and types are looked up in O(schema), then in C(public).
+seealso:
+  - module: crm.platform.customer_grants
+author:
+  - The crm.platform maintainers (@crm-platform)
+"""
+
+EXAMPLES = r"""
+- name: Have the customers' table
+  crm.platform.customer_schema:
+    login_db: crm
+    owner: crm
+    tables:
+      - name: customer
+        columns:
+          - {name: id, type: bigint, identity: always}
+          - {name: name, type: text, nullable: false}
+          - {name: phone, type: text}
+          - {name: email, type: text}
+          - {name: address, type: text}
+        primary_key: [id]
+        indexes:
+          - {name: idx_customer_name, columns: [name]}
+          - {name: idx_customer_email, columns: [lower(email)], unique: true, where: email IS NOT NULL}
+  become: true
+  become_user: postgres
+
+- name: Add a field, a table of visits and a state with fixed values, and rename a column without losing its values
+  crm.platform.customer_schema:
+    login_db: crm
+    enums:
+      - {name: kind_of_visit, values: [call, meeting, fair]}
+    tables:
+      - name: customer
+        columns:
+          - {name: id, type: bigint, identity: always}
+          - {name: name, type: text, nullable: false}
+          - {name: telephone, type: text, renamed_from: phone}
+          - {name: region, type: text, nullable: false, default: "'north'"}
+        primary_key: [id]
+      - name: visit
+        columns:
+          - {name: id, type: bigint, identity: always}
+          - {name: customer, type: bigint, nullable: false}
+          - {name: kind, type: kind_of_visit, nullable: false}
+          - {name: at, type: timestamptz, nullable: false, default: now()}
+        primary_key: [id]
+        foreign_keys:
+          - {columns: [customer], references: {table: customer}, on_delete: cascade}
+        indexes:
+          - {name: idx_visit_customer, columns: [customer, at DESC]}
+
+- name: The model as SQL, and nothing else in the schema
+  crm.platform.customer_schema:
+    login_db: crm
+    schema: sales
+    definition: "{{ lookup('ansible.builtin.file', 'sales.sql') }}"
+    purge: true
+    allow: [deletes_data, drops_index]
+"""
+
+RETURN = r"""
+plan:
+  description: The steps in their order, as check mode shows them and a run executes them.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    sql:
+      description: The statement.
+      type: str
+    reason:
+      description: Why it is needed.
+      type: str
+    object:
+      description: What it changes.
+      type: str
+    hazards:
+      description: Which of O(allow) it needs.
+      type: list
+      elements: str
+    transactional:
+      description: Whether it runs in a transaction. All that can are in one, but for validations, which follow one by one.
+      type: bool
+  sample:
+    - sql: CREATE INDEX CONCURRENTLY "idx_customer_name" ON "customer"."customer" USING "btree" ("name")
+      reason: it is missing
+      object: index customer.idx_customer_name
+      hazards: []
+      transactional: false
+queries:
+  description: The statements that were executed, or would be in check mode.
+  returned: always
+  type: list
+  elements: str
+  sample: ['CREATE INDEX CONCURRENTLY "idx_customer_name" ON "customer"."customer" USING "btree" ("name")']
+undeclared:
+  description: What is there and not declared, and stays.
+  returned: always
+  type: list
+  elements: str
+  sample: [column customer.customer.fax, table customer.old_customer]
+"""
+
+from ansible_collections.crm.platform.plugins.module_utils import postgres
+from ansible_collections.crm.platform.plugins.module_utils.schema import apply, converge, declare, options, scratch, steps
+
+
+def settle(module):
+    """The options as the model, before anything is asked of the server."""
+    declare.check_lists(module.declared)
+    name, owner, definition = module.params["schema"], module.params["owner"] or "", module.params["definition"] or ""
+    declared = declare.schema(name, owner, {} if definition else module.params)
+    patience = apply.Patience(
+        options.time(module.params, "lock_timeout"), options.count(module.params, "lock_retries"), options.time(module.params, "statement_timeout")
+    )
+    return declared, name, owner, definition, patience
+
+
+def main():
+    module = postgres.Declared(
+        argument_spec=options.argument_spec(),
+        mutually_exclusive=[("definition", "tables"), ("definition", "enums"), ("definition", "views")],
+        required_one_of=[("tables", "definition", "enums", "views")],
+        supports_check_mode=True,
+    )
+    try:
+        declared, name, owner, definition, patience = settle(module)
+    except declare.DeclarationError as error:
+        module.fail_json(msg=str(error))
+    session = postgres.connect(module)
+    worker = converge.Converger(
+        session, None if definition else declared, definition, name, owner, module.params["purge"], module.params["allow"], patience
+    )
+    try:
+        outcome = worker.run(module.check_mode)
+    except converge.Hazardous as error:
+        module.fail_json(
+            msg=f"{len(error.lines)} steps of the plan are not allowed, and nothing was changed: {'; '.join(error.lines)}",
+            hazards=error.lines,
+            plan=[step.shown() for step in error.plan.steps],
+            undeclared=error.plan.undeclared,
+        )
+    except apply.ApplyError as error:
+        module.fail_json(msg=str(error), queries=error.done, changed=bool(error.done))
+    except (declare.DeclarationError, steps.PlanError, postgres.PostgresError) as error:
+        module.fail_json(msg=str(error))
+    except scratch.DatabaseError as error:
+        module.fail_json(msg=f"reading the schema {name}: {postgres.one_line(error)}; nothing was changed, run again")
+    finally:
+        session.close()
+    for warning in outcome.warnings:
+        module.warn(warning)
+    done = [step for step in outcome.plan.steps if not step.guard]
+    module.exit_json(
+        changed=bool(done),
+        plan=[step.shown() for step in outcome.plan.steps],
+        queries=[step.sql for step in done],
+        undeclared=outcome.plan.undeclared,
+        diff={"before": outcome.before, "after": outcome.after, "before_header": f"schema {name}", "after_header": f"schema {name}"},
+    )
+
+
+if __name__ == "__main__":
+    main()
