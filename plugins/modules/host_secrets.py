@@ -39,6 +39,12 @@ options:
           - A given secret, used instead of one made here and stored in its place.
           - Any characters but control characters.
         type: str
+      keep:
+        description:
+          - Leave a stored secret although another O(secrets[].value) is given, and warn of it.
+          - For what is set only once with it, such as a first password that its owner may have changed since.
+        type: bool
+        default: false
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
 attributes:
@@ -104,6 +110,12 @@ def converge(module, directory, wanted):
     """Return the value of one secret and what had to change ('' for nothing)."""
     path = os.path.join(directory, wanted["name"])
     given, stored = wanted["value"], lib.read(path)
+    if stored is not None and given not in (None, stored) and wanted["keep"]:
+        module.warn(
+            f"{wanted['name']}: another value is given than the one in {path}, which stays: it was set once with that;"
+            " change it where it is used, and give the old value or none"
+        )
+        given = stored
     if stored is None or (given is not None and given != stored):
         value = given if given is not None else lib.generate(wanted["length"])
         if not module.check_mode:
@@ -129,6 +141,7 @@ def main():
                     "name": {"type": "str", "required": True},
                     "length": {"type": "int", "default": 40},
                     "value": {"type": "str", "no_log": True},
+                    "keep": {"type": "bool", "default": False},
                 },
             },
         },

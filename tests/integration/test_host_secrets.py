@@ -50,6 +50,14 @@ def test_a_given_value_of_any_characters(host, place, secrets):
     assert not kept.last["changed"] and kept.last["secrets"]["given"] == AWKWARD
 
 
+def test_a_stored_value_may_stay(host, place, secrets):
+    secrets({"name": "first", "value": "the-first-of-all", "keep": True})
+    kept = secrets({"name": "first", "value": "another-one-later", "keep": True})
+    assert kept.rc == 0 and not kept.last["changed"] and kept.last["secrets"]["first"] == "the-first-of-all"
+    assert "another value is given" in str(kept.last["warnings"]) and "another-one-later" not in str(kept.last["warnings"])
+    assert host.read(f"{place}/secrets/first") == "the-first-of-all\n"
+
+
 def test_rights_that_drifted_are_mended(host, place, secrets):
     secrets({"name": "one"})
     host.sh(f"chmod 755 {place}/secrets; chmod 644 {place}/secrets/one; chown daemon {place}/secrets/one")

@@ -175,4 +175,8 @@ def test_postgresql_crashes_under_the_worker(crm, client):
     party = client.create_party("Before the crash")
     crm.host.sh("pkill -KILL -f '^postgres: .*checkpointer'")
     crm.host.wait_for("PostgreSQL and the CRM", crm.healthy, 60)
+    work_off(crm, client, party, "After the crash of a part")
+    crm.host.sh("kill -KILL $(cat /run/postgresql/*-main.pid)")
+    crm.host.wait_for("the end of PostgreSQL", lambda: not crm.healthy(), 20)
+    crm.host.wait_for("PostgreSQL and the CRM", crm.healthy, 60)
     work_off(crm, client, party, "After the crash")
