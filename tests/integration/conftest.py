@@ -1,7 +1,7 @@
 # Copyright: crm.platform contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One Debian 12 host for all tests of modules; each test has a directory of its own on it."""
+"""One Debian 12 host for all tests of modules, in which each has a directory of its own, and the PostgreSQL servers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,14 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
+import collection  # pylint: disable=wrong-import-position
 import hosts  # pylint: disable=wrong-import-position
 import plays  # pylint: disable=wrong-import-position
+import servers  # pylint: disable=wrong-import-position
+
+collection.importable()
+server = servers.server
+database = servers.database
 
 
 @pytest.fixture(scope="session")
