@@ -17,19 +17,19 @@ class DeclarationError(ValueError):
     """What is wrong with which option of which object, and what to do about it."""
 
 
-# Option -> options of its elements that hold lists; none of them may be a string.
+# Option -> options of its elements that hold lists, None where they are no dictionaries; no list may be a string.
 LISTS: dict = {
     "tables": {
         "columns": {},
-        "primary_key": {},
-        "unique": {"columns": {}},
-        "foreign_keys": {"columns": {}, "references": {"columns": {}}},
+        "primary_key": None,
+        "unique": {"columns": None},
+        "foreign_keys": {"columns": None, "references": {"columns": None}},
         "checks": {},
-        "indexes": {"columns": {}, "include": {}},
+        "indexes": {"columns": None, "include": None},
     },
-    "enums": {"values": {}},
+    "enums": {"values": None},
     "views": {},
-    "allow": {},
+    "allow": None,
 }
 
 
@@ -47,7 +47,9 @@ def check_lists(options: t.Any, lists: t.Optional[dict] = None, where: str = "")
             shown = f"{value!r}" if not isinstance(value, dict) else "a dictionary"
             raise DeclarationError(f"{place} is {shown}, not a list; write it as [{value if isinstance(value, str) else '...'}]")
         for number, element in enumerate(value):
-            if isinstance(element, dict):
+            if inner is not None and not isinstance(element, dict):
+                raise DeclarationError(f"{place}[{number}] is {element!r}; write it as a dictionary of its options, such as {{name: ...}}")
+            if inner is not None:
                 named = element.get("name")
                 check_lists(element, inner, f"{place}[{number}]{f' ({named})' if named else ''}: ")
 
