@@ -1,0 +1,72 @@
+# Copyright: crm.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: customer_model_problem
+short_description: What is wrong with a declared customer data model
+version_added: 0.2.0
+description:
+  - Reads the options of M(crm.platform.customer_schema) as the module would, without a database, so that a mistake
+    in the inventory is named before anything is changed on any host.
+  - What only PostgreSQL knows, such as whether a type exists, the module finds before it changes anything.
+options:
+  _input:
+    description: Options of the module. Those of the connection may be left out.
+    type: dict
+    required: true
+seealso:
+  - module: crm.platform.customer_schema
+author:
+  - The crm.platform maintainers (@crm-platform)
+"""
+
+EXAMPLES = r"""
+- name: Refuse what cannot be
+  ansible.builtin.assert:
+    that: problem is falsy
+    fail_msg: "{{ problem }}"
+  vars:
+    problem: "{{ {'tables': tables} | crm.platform.customer_model_problem }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The first mistake with its cure, or nothing.
+  type: str
+"""
+
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
+from ansible_collections.crm.platform.plugins.module_utils.schema import declare, options
+
+
+def plain(value):
+    """Without the types by which Ansible remembers where a value comes from."""
+    if isinstance(value, dict):
+        return {str(key): plain(one) for key, one in value.items()}
+    return [plain(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
+def problem(given):
+    given = plain(given)
+    try:
+        declare.check_lists(given)
+        result = ArgumentSpecValidator(options.argument_spec()).validate({"login_db": "", **given})
+        if result.error_messages:
+            return result.error_messages[0]
+        found = result.validated_parameters
+        options.time(found, "lock_timeout")
+        options.time(found, "statement_timeout")
+        options.count(found, "lock_retries")
+        declare.schema(found["schema"], found["owner"] or "", found)
+    except declare.DeclarationError as error:
+        return str(error)
+    return ""
+
+
+class FilterModule:
+    def filters(self):
+        return {"customer_model_problem": problem}

@@ -1,0 +1,133 @@
+# Copyright: crm.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What roles/customer_data makes of an inventory, before any database is asked."""
+
+from __future__ import annotations
+
+import copy
+import re
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from ansible_collections.crm.platform.plugins.filter.customer_model_problem import problem
+from ansible_collections.crm.platform.plugins.module_utils.schema import extend
+
+ROLE = ROOT / "roles" / "customer_data"
+TABLES = yaml.safe_load((ROLE / "vars" / "main.yml").read_text())["_customer_data_platform_tables"]
+
+
+def names(elements):
+    return [one["name"] for one in elements]
+
+
+def extended(*more):
+    before = copy.deepcopy(TABLES), copy.deepcopy(more)
+    found = extend.extended(TABLES, list(more))
+    assert (TABLES, more) == before, "what was given is not changed"
+    return found
+
+
+def customer(**more):
+    (found,) = extended({"name": "customer", **more})
+    return found
+
+
+def test_what_the_platform_brings():
+    (table,) = TABLES
+    assert names(table["columns"])[:5] == ["id", "name", "phone", "email", "address"]
+    assert table["indexes"] == [{"name": "idx_customer_name", "columns": ["name"]}]
+    assert problem({"tables": TABLES}) == ""
+
+
+def test_the_readme_shows_it():
+    assert yaml.safe_load(re.search(r"```yaml\n(.*?)```", (ROLE / "README.md").read_text(), re.DOTALL)[1]) == TABLES
+
+
+def test_nothing_added_is_what_there_was():
+    assert extended() == TABLES
+
+
+def test_a_field_is_added_and_nothing_lost():
+    table = customer(columns=[{"name": "region", "type": "text"}], indexes=[{"name": "idx_customer_region", "columns": ["region"]}])
+    assert names(table["columns"]) == [*names(TABLES[0]["columns"]), "region"]
+    assert names(table["indexes"]) == ["idx_customer_name", "idx_customer_region"]
+    assert table["primary_key"] == ["id"] and table["comment"]
+
+
+def test_a_column_is_changed_in_what_is_given():
+    columns = {one["name"]: one for one in customer(columns=[{"name": "source", "nullable": False}])["columns"]}
+    assert columns["source"] == {**TABLES[0]["columns"][5], "nullable": False}
+
+
+def test_a_renamed_column_takes_its_place_and_that_in_keys_and_indexes():
+    table = customer(columns=[{"name": "full_name", "renamed_from": "name"}, {"name": "origin", "renamed_from": "source"}])
+    assert names(table["columns"])[1] == "full_name" and table["columns"][1]["type"] == "text"
+    assert "name" not in names(table["columns"])
+    assert table["indexes"][0]["columns"] == ["full_name"]
+    assert table["unique"][0]["columns"] == ["origin", "source_id"]
+    assert problem({"tables": [table]}) == ""
+
+
+def test_after_a_rename_the_next_one_still_finds_it():
+    """A column that was renamed and is kept with `renamed_from` stays one column."""
+    table = customer(columns=[{"name": "telephone", "type": "text", "renamed_from": "phone"}])
+    assert "phone" not in names(table["columns"]) and problem({"tables": [table]}) == ""
+
+
+def test_a_renamed_table_takes_its_place():
+    (table,) = extended({"name": "client", "renamed_from": "customer"})
+    assert table["name"] == "client" and len(table["columns"]) == len(TABLES[0]["columns"])
+
+
+def test_another_table_is_appended():
+    assert names(extended({"name": "visit", "columns": [{"name": "id", "type": "int"}]})) == ["customer", "visit"]
+
+
+def test_the_whole_table_again_changes_nothing():
+    assert extended(*TABLES) == TABLES
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        [{"name": "customer"}, {"name": "customer"}],
+        [{"name": "visit", "columns": []}, {"name": "visit", "columns": []}],
+        [{"name": "customer", "columns": [{"name": "a", "type": "int"}, {"name": "a", "type": "int"}]}],
+        [{"name": "customer", "columns": [{"name": "email", "type": "int"}, {"name": "email", "type": "int"}]}],
+    ],
+)
+def test_what_is_declared_twice_stays_so_and_is_refused(more):
+    assert "twice" in problem({"tables": extended(*more)})
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"tables": "customer"}, ["tables", "'customer'", "list"]),
+        ({"tables": ["customer"]}, ["customer", "dict"]),
+        ({"tables": extend.extended(TABLES, [{"name": "customer", "columns": "region text"}])}, ["columns", "region text", "list"]),
+        ({"tables": extend.extended(TABLES, [{"name": "customer", "columns": [{"name": "x"}]}])}, ["type", "columns"]),
+        ({"tables": extend.extended(TABLES, [{"name": "visit", "colums": []}])}, ["colums"]),
+        ({"tables": extend.extended(TABLES, [{"columns": []}])}, ["name"]),
+        ({"tables": extend.extended(TABLES, [{"name": "customer", "primary_key": ["nr"]}])}, ["customer", "primary_key", "nr"]),
+        ({"tables": extend.extended(TABLES, [{"name": "customer", "columns": [{"name": "x", "type": "text; DROP TABLE y"}]}])}, ["x", "DROP TABLE"]),
+        ({"tables": extend.extended(TABLES, [{"name": "v" * 64}])}, ["64 bytes"]),
+        ({"tables": TABLES, "lock_timeout": "soon"}, ["lock_timeout", "soon"]),
+        ({"tables": TABLES, "allow": ["everything"]}, ["allow", "everything"]),
+        ({"tables": TABLES, "schema": ""}, ["schema"]),
+        ({"tables": TABLES, "enums": [{"name": "kind", "values": []}]}, ["kind", "values"]),
+        ({"tables": TABLES, "views": [{"name": "v", "query": "DROP TABLE x"}]}, ["v", "SELECT"]),
+    ],
+)
+def test_a_mistake_is_named_before_a_database_is_asked(given, words):
+    found = problem(given)
+    assert [word for word in words if word not in found] == [], found
+
+
+@pytest.mark.parametrize("more", [None, [], "", "x", 3, ["x"], [None], [{}], [{"name": 3}], {"name": "x"}])
+def test_whatever_is_given_nothing_breaks(more):
+    found = extend.extended(TABLES, more)
+    assert isinstance(problem({"tables": found}), str)
