@@ -7,6 +7,9 @@ A conftest.py takes the fixtures over by name:
 
     server = servers.server
     database = servers.database
+
+CRM_TEST_KEEP=1 leaves the containers running after the tests, and
+CRM_TEST_SERVERS="15=NAME 17=NAME" uses them for the next.
 """
 
 from __future__ import annotations
@@ -73,10 +76,12 @@ def image(system: str) -> str:
 class Server:
     """One server. ``connect`` gives psycopg2 connections, ``options`` what a module needs for its own."""
 
-    def __init__(self, version: int) -> None:
+    def __init__(self, version: int, container: str = "") -> None:
         self.version = version
         self.system = SYSTEMS[version]
-        self.host = hosts.Host(f"postgresql{version}", self.system, image(self.system))
+        self.host = hosts.Host(f"postgresql{version}", self.system, "running already" if container else image(self.system))
+        self.host.name = container or self.host.name
+        self.mine = not container
         self.address = ""
         self._numbers = itertools.count(1)
 
@@ -84,7 +89,8 @@ class Server:
         return f"PostgreSQL {self.version}"
 
     def start(self) -> "Server":
-        self.host.create()
+        if self.mine:
+            self.host.create()
         self.address = self.host.address
         self.host.wait_for("PostgreSQL to answer", self._answers, 60)
         return self
@@ -142,7 +148,8 @@ class Server:
         return "".join(line for line in text.splitlines(keepends=True) if not line.startswith(("\\restrict ", "\\unrestrict ")))
 
     def stop(self) -> None:
-        self.host.remove()
+        if self.mine:
+            self.host.remove()
 
 
 @contextlib.contextmanager
@@ -151,9 +158,10 @@ def running(*versions: int) -> t.Iterator[dict[int, Server]]:
     began = time.monotonic()
     lab.ensure_engine()
     found: dict[int, Server] = {}
+    there = dict(word.split("=", 1) for word in os.environ.get("CRM_TEST_SERVERS", "").split())
 
     def start(version: int) -> None:
-        found[version] = Server(version)
+        found[version] = Server(version, there.get(str(version), ""))
         found[version].start()
 
     try:
