@@ -57,7 +57,7 @@ options:
     description: File with the key of O(ssl_cert).
     type: path
   connect_params:
-    description: More parameters of libpq by their names, such as V({connect_timeout: 5}). They go before the other options.
+    description: "More parameters of libpq by their names, such as V({connect_timeout: 5}). They go before the other options."
     type: dict
     default: {}
   session_role:

@@ -192,7 +192,7 @@ options:
             type: list
             elements: str
           with:
-            description: Storage parameters, such as V({fillfactor: 70}).
+            description: "Storage parameters, such as V({fillfactor: 70})."
             type: dict
       partition_by:
         description: How the table is parted, such as V(RANGE (at\)). Its partitions are made by others and left alone.
