@@ -16,7 +16,7 @@ from ansible_collections.crm.platform.plugins.filter.customer_model_problem impo
 from ansible_collections.crm.platform.plugins.module_utils.schema import extend
 
 ROLE = ROOT / "roles" / "customer_data"
-TABLES = yaml.safe_load((ROLE / "vars" / "main.yml").read_text())["_customer_data_platform_tables"]
+TABLES = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())["customer_data_tables"]
 
 
 def names(elements):
