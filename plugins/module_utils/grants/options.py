@@ -1,0 +1,130 @@
+# Copyright: crm.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The options of customer_grants, as its documentation tells them."""
+
+from __future__ import annotations
+
+import typing as t
+
+from .. import postgres
+from .model import AccessError
+
+_STRINGS = {"type": "list", "elements": "str"}
+_NAME = {"type": "str", "required": True}
+_TARGETS = {
+    "database": {"type": "str"},
+    "schema": {"type": "str"},
+    "tables": {"type": "raw"},
+    "sequences": {"type": "raw"},
+    "functions": {"type": "raw"},
+    "types": {"type": "raw"},
+}
+
+
+def _list(**options) -> dict:
+    return {"type": "list", "elements": "dict", "default": [], "options": options}
+
+
+_ROLES = _list(
+    name=_NAME,
+    state={"type": "str", "choices": ["present", "absent"], "default": "present"},
+    comment={"type": "str"},
+    login={"type": "bool"},
+    password={"type": "str", "no_log": True},
+    inherit={"type": "bool"},
+    createdb={"type": "bool"},
+    createrole={"type": "bool"},
+    replication={"type": "bool"},
+    bypassrls={"type": "bool"},
+    connection_limit={"type": "int"},
+    valid_until={"type": "str"},
+    settings={"type": "dict"},
+    member_of={"type": "list", "elements": "raw"},
+    reassign_to={"type": "str"},
+)
+_GRANTS = _list(
+    roles={**_STRINGS, "required": True},
+    privileges={"type": "raw", "required": True},
+    columns={"type": "dict"},
+    grant_option={"type": "bool", "default": False},
+    future={"type": "bool", "default": False},
+    owners={**_STRINGS, "default": []},
+    **_TARGETS,
+)
+_POLICIES = {
+    "type": "list",
+    "elements": "dict",
+    "default": [],
+    "options": {
+        "name": _NAME,
+        "command": {"type": "str", "choices": ["all", "select", "insert", "update", "delete"], "default": "all"},
+        "roles": {**_STRINGS, "default": ["public"]},
+        "using": {"type": "str"},
+        "check": {"type": "str"},
+        "permissive": {"type": "bool", "default": True},
+    },
+}
+_ROWS = _list(
+    schema=_NAME,
+    table=_NAME,
+    enabled={"type": "bool", "default": True},
+    forced={"type": "bool", "default": False},
+    policies=_POLICIES,
+)
+# Option -> options of its elements that hold lists. None of them may be written as a string.
+_LISTS: dict = {
+    "roles": {"member_of": {}},
+    "grants": {"roles": {}, "owners": {}},
+    "ownership": {},
+    "row_security": {"policies": {"roles": {}}},
+}
+_BOUNDS = ("schemas", "databases", "roles")
+
+
+def argument_spec() -> dict:
+    return {
+        **postgres.argument_spec(),
+        "roles": _ROLES,
+        "grants": _GRANTS,
+        "ownership": _list(owner=_NAME, **_TARGETS),
+        "row_security": _ROWS,
+        "manage": {"type": "dict", "default": {}, "options": {bound: {**_STRINGS, "default": []} for bound in _BOUNDS}},
+        "report": {"type": "bool", "default": False},
+        "lock_timeout": {"type": "str", "default": "3s"},
+        "lock_retries": {"type": "int", "default": 10},
+    }
+
+
+def check_lists(written: t.Any) -> None:
+    """Refuse a string where a list belongs: Ansible would split it at its commas in silence."""
+    _check(written, _LISTS, "")
+    bounds = written.get("manage")
+    if isinstance(bounds, dict):
+        _check(bounds, {bound: {} for bound in _BOUNDS}, "manage: ")
+
+
+def _check(options: dict, lists: dict, where: str) -> None:
+    for option, inner in lists.items():
+        value = options.get(option)
+        if value is None:
+            continue
+        place = f"{where}{option}"
+        if not isinstance(value, (list, tuple)):
+            shown = "a dictionary" if isinstance(value, dict) else repr(value)
+            raise AccessError(f"{place} is {shown}, not a list; write it as [{value if isinstance(value, str) else '...'}]")
+        for number, element in enumerate(value):
+            if isinstance(element, dict):
+                name = element.get("name")
+                _check(element, inner, f"{place}[{number}]{f' ({name})' if name else ''}: ")
+
+
+def patience(given: dict) -> tuple[int, int]:
+    """(milliseconds to wait for a lock, attempts after the first)."""
+    try:
+        timeout = postgres.milliseconds(given["lock_timeout"])
+    except ValueError as error:
+        raise AccessError(f"lock_timeout: {error}") from None
+    if given["lock_retries"] < 0:
+        raise AccessError(f"lock_retries is {given['lock_retries']}; write a number from 0 on")
+    return timeout, given["lock_retries"]
