@@ -21,6 +21,8 @@ from . import scratch
 from .steps import ALONE, OUTSIDE, STRENGTH, Step
 
 _BUSY = (LOCK_NOT_AVAILABLE, DEADLOCK, SERIALIZATION, INTERNAL)
+# A value that the new type does not have.
+_DATA = "22"
 _GONE = ("57P01", "57P02", "57P03", "08006", "08003", "08000", None)
 
 
@@ -127,9 +129,15 @@ def _lock(session, unit: list[Step], patience: Patience) -> None:
 
 def _one(session, step: Step) -> None:
     if step.guard:
-        lost = session.value(step.sql)
-        if lost:
-            refused = Refused(f"{lost} values would not survive ({step.reason})")
+        try:
+            lost = session.value(step.sql)
+            problem = f"{lost} values would not survive ({step.reason})" if lost else ""
+        except scratch.DatabaseError as error:
+            if not (error.pgcode or "").startswith(_DATA):
+                raise
+            problem = f"values would not survive: {one_line(error)} ({step.reason})"
+        if problem:
+            refused = Refused(problem)
             refused.step = step
             raise refused
     else:

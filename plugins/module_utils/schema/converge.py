@@ -11,7 +11,7 @@ import typing as t
 from ..postgres import DEADLOCK, INTERNAL, LOCK_NOT_AVAILABLE, PostgresError
 from . import apply, catalog, facts, memory, model, scratch, sql
 from .declare import DeclarationError
-from .plan import Plan, Planner, _by_mention
+from .plan import Plan, Planner, _by_mention, beside
 from .steps import PlanError, forbidden
 
 # Somebody dropped or locked what was being read.
@@ -139,6 +139,9 @@ class Converger:
             for key, mark in reading.marks.items()
             if key[0] != "enum" and key[1] in (declared.tables if key[0] == "table" else declared.views) and remembered.get(key) == (self._declared_digest(*key), mark)
         }
+        if self.purge:
+            # What goes may have kept the rest from being as declared: a primary key its columns from being nullable.
+            same -= {("table", name) for name in declared.tables if name in live.tables and any(beside(declared.tables[name], live.tables[name]))}
         there = [name for name, table in declared.tables.items() if (name in live.tables or table.renamed_from in live.tables) and ("table", name) not in same]
         new = [name for name, table in declared.tables.items() if name not in live.tables and table.renamed_from not in live.tables]
         views = [name for name in _by_mention(declared.views) if ("view", name) not in same]
@@ -155,7 +158,7 @@ class Converger:
         tables = dict(declared.tables)
         for name in there:
             tables[name] = _merged(declared.tables[name], read.tables[name], live.tables.get(name) or live.tables[declared.tables[name].renamed_from])
-        normalised_views = {name: dataclasses.replace(read.views[name], owner=view.owner) if name in read.views else view for name, view in declared.views.items()}
+        normalised_views = {name: dataclasses.replace(read.views[name], owner=view.owner) if name in read.views and name in live.views else view for name, view in declared.views.items()}
         return dataclasses.replace(declared, tables=tables, views=normalised_views), same
 
     def _keys_resolved(self, live: model.Schema) -> model.Schema:

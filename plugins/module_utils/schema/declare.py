@@ -169,6 +169,10 @@ def _table(declared: dict, place: str, owner: str, schema_name: str) -> model.Ta
     for number, one in enumerate(declared.get("unique") or []):
         where = f"{place}: unique[{number}]"
         keys = _columns_exist(one.get("columns") or [], columns, f"{where}: columns")
+        # PostgreSQL keeps one of both in CREATE TABLE, and both when they come one after the other.
+        twin = next((other for other in constraints.values() if other.columns == keys), None)
+        if twin:
+            raise DeclarationError(f"{where}: {twin.name} keeps ({', '.join(keys)}) unique already; leave this one out")
         add(model.Constraint(model.UNIQUE, _derived(one.get("name"), name, keys, "key", where), keys), where)
     for number, one in enumerate(declared.get("checks") or []):
         where = f"{place}: checks[{number}]"

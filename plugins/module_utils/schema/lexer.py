@@ -123,11 +123,13 @@ def check_type(sql: str) -> None:
         if not (token.kind in (SPACE, WORD, QUOTED, NUMBER) or token.text in ("(", ")", "[", "]", ",", ".", "%"))
     ]
     solid = [token for token in found if token.kind != SPACE]
+    if len(split_top(sql)) > 1:
+        raise SqlError("is no type (it holds a comma outside of brackets); write one such as text, numeric(10,2) or varchar(100)[]")
     if strange or solid[0].kind not in (WORD, QUOTED):
         raise SqlError(f"is no type (at {(strange or [solid[0].text])[0]!r}); write one such as text, numeric(10,2) or varchar(100)[]")
     # What may follow a type in a column's definition is an option of its own.
     for token in solid:
-        if token.kind == WORD and token.name in ("not", "null", "default", "primary", "unique", "references", "check", "collate", "constraint", "generated"):
+        if token.kind == WORD and token.name in ("not", "null", "default", "primary", "unique", "references", "check", "collate", "constraint", "generated", "storage", "compression"):
             raise SqlError(f"holds {token.text!r}, which is not part of a type; use the option of that name")
 
 

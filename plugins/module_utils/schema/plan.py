@@ -254,19 +254,14 @@ class Planner:
     def _only_undeclared(self, table: model.Table) -> None:
         """The declared part is known to be right; what stands beside it is found by name."""
         live = self.after.tables[table.name]
-        names = {constraint.name for constraint in table.constraints.values()}
-        beside = (
-            [name for name in live.columns if name not in table.columns] if not table.partition_of else [],
-            [one for one in live.constraints.values() if one.name not in names and not (one.kind == model.PRIMARY and table.primary_key)],
-            [one for one in live.indexes if one not in table.indexes],
-        )
-        if any(beside):
+        columns, constraints, indexes = beside(table, live)
+        if columns or constraints or indexes:
             # As the same diff sees it, with the live objects for the declared ones.
             wanted = dataclasses.replace(
                 live,
-                columns={name: column for name, column in live.columns.items() if name in table.columns or table.partition_of},
-                constraints={one.name: one for one in live.constraints.values() if one not in beside[1]},
-                indexes={name: index for name, index in live.indexes.items() if name in table.indexes},
+                columns={name: column for name, column in live.columns.items() if name not in columns},
+                constraints={name: one for name, one in live.constraints.items() if name not in constraints},
+                indexes={name: index for name, index in live.indexes.items() if name not in indexes},
                 comment=None,
             )
             self._change(wanted)
@@ -298,11 +293,11 @@ class Planner:
                 if constraint.target[0] != self.live.name or constraint.target[1] not in names or constraint.target[1] == name:
                     continue
                 what = self._named("constraint", f"{name}.{constraint.name}")
-                if name in names:
-                    text = sql.alter(self.live.name, name, f"DROP CONSTRAINT {identifier(constraint.name)}")
-                    self.step(tables.DROP_CONSTRAINT - 2, text, "both of its tables are dropped", what, locks=self._lock(name))
-                elif not self.purge and constraint.name not in self._declared_constraints(name):
+                if name not in names and not self.purge and constraint.name not in self._declared_constraints(name) and not self._loses(name, constraint):
                     raise PlanError(f"table {self.live.name}.{constraint.target[1]} cannot go: {what} references it; drop that one first, or set purge")
+                if name in names or self._loses(name, constraint):
+                    text = sql.alter(self.live.name, name, f"DROP CONSTRAINT {identifier(constraint.name)}")
+                    self.step(tables.DROP_CONSTRAINT - 2, text, "the table that it references is dropped", what, locks=self._lock(name))
         for name, reason in dropped:
             table = self.after.tables[name]
             if table.partition_of in names:
@@ -337,6 +332,10 @@ class Planner:
                     if valid and foreign.validated:
                         text = sql.alter(self.live.name, name, f"VALIDATE CONSTRAINT {identifier(foreign.name)}")
                         self.step(10, text, "it is as valid as before", what, stage=tables.VALIDATE_FINISH)
+
+    def _loses(self, table: str, constraint: model.Constraint) -> bool:
+        """Whether a column of the constraint is dropped, and it with the column."""
+        return any(self.disturbed.get(table, {}).get(column) == "dropped" for column in constraint.columns)
 
     def _declared_constraints(self, table: str) -> t.Container[str]:
         return self.wanted.tables[table].constraints if table in self.wanted.tables else ()
@@ -463,6 +462,16 @@ class Planner:
                     text = f"ALTER {word} {identifier(self.wanted.name, name)} OWNER TO {identifier(owner)}"
                     locks = self._lock(name) if kind == "table" and name in live else ()
                     self.step(OWNER, text, f"it belongs to {now}", self._named(kind, name), locks=locks)
+
+
+def beside(declared: model.Table, live: model.Table) -> tuple:
+    """Names of live columns, constraints and indexes that the declaration does not hold."""
+    names = {constraint.name for constraint in declared.constraints.values()}
+    return (
+        [name for name in live.columns if name not in declared.columns] if not declared.partition_of else [],
+        [name for name, one in live.constraints.items() if name not in names and not (one.kind == model.PRIMARY and declared.primary_key)],
+        [name for name in live.indexes if name not in declared.indexes],
+    )
 
 
 def _has_key(table: model.Table, columns: tuple) -> bool:

@@ -14,7 +14,7 @@ import dataclasses
 import typing as t
 import uuid
 
-from ..postgres import PostgresError, identifier, one_line
+from ..postgres import PostgresError, identifier, name_problem, one_line
 from . import catalog, lexer, model, sql
 from .declare import DeclarationError
 
@@ -144,6 +144,9 @@ def _check_statement(statement: str, place: str) -> None:
     match = next((head for head in STATEMENTS if heads[: len(head)] == head), None)
     if match is None:
         raise DeclarationError(f"{place} is not a description; allowed are CREATE TABLE, INDEX, TYPE ... AS ENUM, VIEW, ALTER TABLE and COMMENT ON")
+    for token in words:
+        if token.name and name_problem(token.name):
+            raise DeclarationError(f"{place}: name {token.text!r} {name_problem(token.name)}")
     rest = words[len(match) :]
     names = [token.text.lower() for token in rest]
     if "as" in names and match[-1] == "table" and match[0] == "create" and not any(names[number : number + 2] == ["always", "as"] for number in range(len(names))):

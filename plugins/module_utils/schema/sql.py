@@ -9,7 +9,7 @@ import re
 import typing as t
 
 from ..postgres import identifier, literal
-from . import model
+from . import catalog, lexer, model
 
 SERIALS = {"smallserial": "smallint", "serial": "integer", "bigserial": "bigint", "serial2": "smallint", "serial4": "integer", "serial8": "bigint"}
 _PLAIN = re.compile(r"[a-z_][a-z0-9_$]*\Z")
@@ -32,10 +32,18 @@ def column(wanted: model.Column) -> str:
     elif wanted.identity:
         words.append(identity(wanted))
     elif wanted.default:
-        words.append(f"DEFAULT {wanted.default}")
+        words.append(f"DEFAULT {default(wanted.default)}")
     if not wanted.nullable:
         words.append("NOT NULL")
     return " ".join(words)
+
+
+def default(expression: str) -> str:
+    """As it stands after DEFAULT, where the grammar takes no operator such as AT TIME ZONE without brackets, and a comma would end it."""
+    first, *rest = [token for token in lexer.tokens(expression) if token.kind != lexer.SPACE]
+    after = " ".join(token.text for token in rest)
+    is_call = bool(first.name) and catalog.bare(after) != after
+    return expression if is_call or not rest else f"({expression})"
 
 
 def identity(wanted: model.Column) -> str:

@@ -201,7 +201,8 @@ class TableDiff:
         if not kinds.keeps_values(live.type, wanted.type):
             hazards.append(DELETES_DATA)
             there = f"{column}{'::text' if change.using else ''}::{wanted.type}"
-            back = f"({there}){'::text' if change.using else ''}::{live.type}"
+            # Back by way of text: there is no cast for every pair, and a text for every value.
+            back = f"({there})::text::{live.type}"
             self.steps.append(
                 Step(
                     MAIN,
@@ -231,8 +232,11 @@ class TableDiff:
         if wanted.nullable or not live.nullable:
             if wanted.nullable and not live.nullable:
                 key = self.live.primary_key
-                if not (key and wanted.name in key.columns and self._key_stays(key)):
-                    self.alter(ALTER, f"ALTER COLUMN {column} DROP NOT NULL", "it may be null", what)
+                held = bool(key) and wanted.name in key.columns
+                if not held or self.wanted.primary_key or self.purge:
+                    # A key goes in the end, and keeps nulls out until then.
+                    late = held and not self.partitioned
+                    self.alter(34 if late else ALTER, f"ALTER COLUMN {column} DROP NOT NULL", "it may be null", what, stage=FINISH if late else MAIN)
             if left:
                 self.alter(DROP_CONSTRAINT, f"DROP CONSTRAINT {identifier(helper)}", "an earlier run left it", what)
             return MAIN
@@ -278,10 +282,6 @@ class TableDiff:
         self.step(stage, order, text, "the next number comes after the largest there is", what)
 
     # -- constraints
-
-    def _key_stays(self, key: model.Constraint) -> bool:
-        wanted = self.wanted.primary_key
-        return bool(wanted) and wanted.same(key)
 
     def _goes_with_column(self, constraint: model.Constraint) -> bool:
         """Whether dropping a column takes this constraint along."""
