@@ -420,5 +420,3 @@ def _reason(give: bool, letters: t.Iterable[str], who: t.Sequence[str], option: 
     if give:
         return f"missing: {rights_} for {people_}"
     return f"not declared: {'the right to hand on ' if option else ''}{rights_} of {people_}"
-
-

@@ -179,5 +179,3 @@ def union(*parts: Wanted) -> Wanted:
         for who, both in part.items():
             add(found, (who,), both)
     return found
-
-

@@ -308,5 +308,3 @@ def reach(pairs: t.Iterable[tuple], start: str) -> set[str]:
             found.add(name)
             waiting += above.get(name, ())
     return found
-
-
