@@ -176,6 +176,9 @@ class TableDiff:
                 self.alter(TYPE, f"ALTER COLUMN {column} DROP DEFAULT", "the default of the old type is in the way", what)
                 has_default = False
             self._retype(wanted, live, what)
+            if live.serial and wanted.serial:
+                text = f"ALTER SEQUENCE {identifier(self.schema, live.serial)} AS {wanted.type}"
+                self.step(MAIN, TYPE + 3, text, "its numbers go as far as the column's type", what, lock="")
         if wanted.default != (live.default if has_default else "") and not wanted.serial:
             if wanted.default:
                 self.alter(ALTER, f"ALTER COLUMN {column} SET DEFAULT {wanted.default}", "another default is declared", what)
