@@ -1,0 +1,197 @@
+# Copyright: crm.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""customer_schema against real servers: a table of cases, and one runner that asks the same of each.
+
+old -> check mode (nothing is written) -> refused without the hazards -> the
+run (executes what check mode showed, keeps every row) -> the schema is as a
+fresh one -> a second run finds nothing and writes nothing -> nor does it where
+nothing is remembered, nor with the same model written the other way.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+import pytest
+import schemas
+import yaml
+from ansible_collections.crm.platform.plugins.module_utils import postgres
+from ansible_collections.crm.platform.plugins.module_utils.schema import converge, declare, steps
+from schema_cases import CASES, ROLES, Case
+
+REFUSALS = (postgres.PostgresError, declare.DeclarationError, steps.PlanError)
+
+
+@pytest.fixture(scope="session")
+def places(server):
+    """Two databases of a server: one that is converged, one for what it has to look like; and the roles that cases name."""
+    for role in ROLES:
+        server.role("LOGIN", role)
+    found = {"live": server.database(), "fresh": server.database()}
+    yield found
+    server.drop(*found.values())
+    server.drop_role(*ROLES)
+
+
+@dataclasses.dataclass
+class Bench:
+    """A case on a server, in one of the two ways to write what is desired."""
+
+    server: t.Any
+    live: str
+    fresh: str
+    case: Case
+    desired: dict
+
+    def connect(self, database: str = ""):
+        return self.server.connect(database or self.live)
+
+    def converge(self, check: bool = False, allow: t.Collection[str] = (), desired: dict | None = None) -> schemas.Run:
+        connection = self.connect()
+        schemas.ask(connection, "SET TimeZone = 'UTC'")
+        if self.case.role:
+            schemas.ask(connection, f"SET ROLE {self.case.role}")
+        return schemas.run(connection, desired or self.desired, check, allow)
+
+
+def prepare(connection, *scripts: str) -> None:
+    schemas.clean(connection)
+    schemas.ask(connection, 'CREATE SCHEMA customer; SET search_path TO customer, public; SET TimeZone = \'UTC\'')
+    for script in scripts:
+        if script:
+            schemas.ask(connection, script)
+
+
+def written(case: Case, way: str) -> dict:
+    """The module's options, with the model as YAML or as SQL."""
+    chosen = yaml.safe_load(case.new) or {}
+    if way == "sql":
+        chosen = {key: value for key, value in chosen.items() if key not in ("tables", "enums", "views")}
+        chosen["definition"] = case.ddl
+    return chosen
+
+
+def ways(case: Case) -> list[str]:
+    if not case.new or not yaml.safe_load(case.new).keys() & {"tables", "enums", "views"}:
+        return ["sql"]
+    says_more = "renamed_from" in case.new or "state: absent" in case.new or case.yaml_only
+    return ["yaml"] if says_more or not case.ddl else ["yaml", "sql"]
+
+
+TABLE = [pytest.param(case, way, id=f"{case.name.replace(' ', '_')}-{way}") for case in CASES for way in ways(case)]
+
+
+@pytest.mark.parametrize(("case", "way"), TABLE)
+def test_case(server, places, case, way):
+    if server.version not in case.versions:
+        pytest.skip(f"not for PostgreSQL {server.version}")
+    bench = Bench(server, places["live"], places["fresh"], case, written(case, way))
+    with_eyes = bench.connect()
+    try:
+        prepare(with_eyes, case.around, case.old, case.rows)
+        for action in case.actions:
+            action(with_eyes)
+        schemas.ask(with_eyes, "SET search_path TO customer, public")
+        (refused if case.error else converged)(bench, with_eyes)
+    finally:
+        with_eyes.close()
+
+
+def refused(bench: Bench, eyes) -> None:
+    """Nothing is changed and one line says what is wrong, in check mode and for real."""
+    before, rows = schemas.fingerprint(eyes), schemas.rows(eyes)
+    for check in (True, False):
+        if check and bench.case.unseen:
+            continue
+        with pytest.raises(REFUSALS) as caught:
+            bench.converge(check, bench.case.allow)
+        text = str(caught.value)
+        assert "\n" not in text
+        for words in (bench.case.error,) if isinstance(bench.case.error, str) else bench.case.error:
+            assert words in text
+        assert schemas.fingerprint(eyes) == before
+        assert schemas.rows(eyes) == rows
+
+
+def converged(bench: Bench, eyes) -> None:
+    case = bench.case
+    before, rows = schemas.fingerprint(eyes), schemas.rows(eyes)
+    planned = bench.converge(check=True, allow=case.allow)
+    print(planned)
+    assert schemas.fingerprint(eyes) == before, "check mode wrote to the catalog"
+    assert not set(planned.sql) & set(planned.ran)
+    assert planned.hazards == set(case.allow)
+    if case.plan is not None:
+        assert_plan(planned, case.plan)
+    if case.allow:
+        for check in (True, False):
+            with pytest.raises(converge.Hazardous) as caught:
+                bench.converge(check)
+            assert set(case.allow) == {hazard for hazard in steps.HAZARDS if f"{hazard}: " in str(caught.value)}
+            assert schemas.fingerprint(eyes) == before, "a refused run wrote to the catalog"
+        assert schemas.rows(eyes) == rows
+    done = bench.converge(allow=case.allow)
+    assert done.shown == planned.shown
+    assert not done.warnings
+    executed = iter(done.ran)
+    assert all(any(step.sql == sql for sql in executed) for step in done.steps), "not executed, or in another order"
+    assert_rows(rows, schemas.rows(eyes), case)
+    assert schemas.describe(eyes) == fresh(bench)
+    if case.undeclared is not None:
+        assert planned.undeclared == list(case.undeclared)
+    for question, answer in case.proofs:
+        assert [tuple(row) for row in schemas.ask(eyes, question)] == answer, question
+    assert_nothing_left(bench, eyes)
+
+
+def assert_plan(planned: schemas.Run, expected: t.Sequence[str]) -> None:
+    found = [" ".join(sql.split()) for sql in planned.sql]
+    assert len(found) == len(expected), found
+    for sql, words in zip(found, expected):
+        assert words in sql
+
+
+def assert_nothing_left(bench: Bench, eyes) -> None:
+    before = schemas.fingerprint(eyes)
+    again = bench.converge(allow=bench.case.allow)
+    assert str(again) == "\n".join(f"undeclared {name}" for name in again.undeclared)
+    assert schemas.fingerprint(eyes) == before, "a run that had nothing to do wrote to the catalog"
+    schemas.ask(eyes, "DROP SCHEMA IF EXISTS crm_platform CASCADE")
+    for way in ways(bench.case):
+        bare = bench.converge(check=True, desired=written(bench.case, way))
+        assert (way, bare.sql, bare.warnings) == (way, [], [])
+        if way == ("sql" if "definition" in bench.desired else "yaml"):
+            assert bare.undeclared == again.undeclared
+
+
+def fresh(bench: Bench) -> list[str]:
+    """The schema as it looks where nothing was before: made by psycopg2 where the case tells how, else by the module."""
+    case = bench.case
+    connection = bench.connect(bench.fresh)
+    try:
+        prepare(connection, case.around)
+        if case.ddl or not case.new or case.empty:
+            schemas.ask(connection, case.ddl) if case.ddl else None
+        else:
+            schemas.run(bench.connect(bench.fresh), bench.desired)
+        if case.beside:
+            schemas.ask(connection, "SET search_path TO customer, public; " + case.beside)
+        return schemas.describe(connection)
+    finally:
+        connection.close()
+
+
+def assert_rows(before: dict, after: dict, case: Case) -> None:
+    """Each table that stays has its rows, and each column that stays its values."""
+    tables, columns = {}, {}
+    for table in (yaml.safe_load(case.new) or {}).get("tables") or []:
+        tables[table["name"]] = table.get("renamed_from")
+        columns.update({(table["name"], column["name"]): column.get("renamed_from") for column in table.get("columns") or []})
+    for table, found in after.items():
+        old = before.get(table) or before.get(tables.get(table) or table)
+        for column, values in found.items() if old else ():
+            was = column if column in old else columns.get((table, column))
+            if was in old and (table, column) not in case.other_values:
+                assert sorted(map(repr, values)) == sorted(map(repr, old[was])), f"values of {table}.{column}"
