@@ -324,7 +324,8 @@ class TableDiff:
 
     def _rename_constraint(self, old: model.Constraint, name: str) -> None:
         what = self.named("constraint", name)
-        self.alter(RENAME + 5, f"RENAME CONSTRAINT {identifier(old.name)} TO {identifier(name)}", f"it is there under the name {old.name}", what)
+        # After the columns that go, which may take along what has the name until then.
+        self.alter(ADD_CONSTRAINT - 1, f"RENAME CONSTRAINT {identifier(old.name)} TO {identifier(name)}", f"it is there under the name {old.name}", what)
 
     def _validate(self, wanted: model.Constraint, live: model.Constraint) -> None:
         if wanted.validated and not live.validated:
