@@ -34,6 +34,8 @@ def call(login: dict, check: bool = False, **options: t.Any) -> dict:
         except SystemExit:
             pass
     result = json.loads(out.getvalue().strip().splitlines()[-1])
+    # Newer versions of Ansible tell a warning with its time and place.
+    result["warnings"] = [json.dumps(one) if isinstance(one, dict) else one for one in result.get("warnings", [])]
     if result.get("failed"):
         raise Failed(result)
     return result

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 import typing as t
 
@@ -24,6 +25,8 @@ except ImportError:
 
 # Somebody changed the same rows of the catalog, held a lock, or both.
 RETRIED = (postgres.LOCK_NOT_AVAILABLE, postgres.DEADLOCK, postgres.SERIALIZATION, postgres.INTERNAL)
+# How often a run starts anew when others changed what it had just put right.
+REPEATED = 5
 PATIENCE = 60  # seconds that a run waits for another one on the same database
 # What would write a statement down, and what it is set to while one holds a verifier.
 QUIET = {
@@ -45,6 +48,10 @@ class Outcome(t.NamedTuple):
     access: list
 
 
+class Unsettled(Exception):
+    """After all statements the catalog does not say what was declared: somebody else works on the same."""
+
+
 class Failed(Exception):
     """A statement that the server refused; nothing was changed."""
 
@@ -62,13 +69,20 @@ def run(session: Session, declared: Declared, check: bool, report: bool, lock_ti
     """
 
     def once() -> Outcome:
-        with session.transaction("ISOLATION LEVEL REPEATABLE READ" + (" READ ONLY" if check else "")):
+        # A statement that changes the catalog works on its newest rows. An older snapshot would show those and its own beside them.
+        with session.transaction("ISOLATION LEVEL REPEATABLE READ READ ONLY" if check else "ISOLATION LEVEL READ COMMITTED READ WRITE"):
             return _transaction(session, declared, check, report, lock_timeout)
 
     if check:
         return once()
     with session.exclusively(f"grants {session.connection.info.dbname}", PATIENCE):
-        return session.patiently(once, retries, RETRIED, "access")
+        for attempt in range(1 + min(retries, REPEATED)):
+            try:
+                return session.patiently(once, retries, RETRIED, "access")
+            except Unsettled as error:
+                told = str(error)
+            time.sleep(postgres.backoff(attempt))
+    raise Failed(told)
 
 
 def _transaction(session: Session, declared: Declared, check: bool, report: bool, lock_timeout: int) -> Outcome:
@@ -86,10 +100,9 @@ def _transaction(session: Session, declared: Declared, check: bool, report: bool
         # A password is set on each run where it cannot be compared.
         left = [step for step in left if not step.secret or live.server.passwords]
         if left:
-            raise Failed(
-                f"{left[0].object}: {left[0].reason}, still after {executed[-1] if len(executed) == 1 else 'all statements'}: PostgreSQL did not"
-                f" carry out what it accepted, which is left: {left[0].sql}; nothing was changed; connect as the owner or a superuser",
-                left,
+            raise Unsettled(
+                f"{left[0].object}: {left[0].reason}, also after all statements, {left[0].sql} is left; nothing was changed;"
+                " see whether somebody else changes the same, or connect as a superuser"
             )
     return Outcome(result, executed, access.report(declared, live) if report else [])
 

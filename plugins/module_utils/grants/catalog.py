@@ -132,13 +132,15 @@ FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid = p.polrelid
 WHERE c.relnamespace = ANY (%s::oid[])
 """
 DEPENDENCIES = """
-SELECT r.rolname, coalesce(d.datname, ''), s.deptype, s.dbid = 0 OR s.dbid = h.oid, s.classid::pg_catalog.regclass::text, pg_catalog.count(*),
+SELECT r.rolname, coalesce(b.datname, ''), s.deptype, s.dbid = 0 OR s.dbid = h.oid, s.classid::pg_catalog.regclass::text, pg_catalog.count(*),
        CASE WHEN s.dbid = 0 OR s.dbid = h.oid
-            THEN pg_catalog.min(pg_catalog.pg_describe_object(s.classid, s.objid, s.objsubid)) ELSE '' END
+            THEN pg_catalog.array_to_string((pg_catalog.array_agg(d.description ORDER BY d.description DESC))[1:3], ', ') ELSE '' END
 FROM pg_catalog.pg_shdepend s
 JOIN pg_catalog.pg_roles r ON s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND s.refobjid = r.oid
 JOIN pg_catalog.pg_database h ON h.datname = pg_catalog.current_database()
-LEFT JOIN pg_catalog.pg_database d ON d.oid = s.dbid
+LEFT JOIN pg_catalog.pg_database b ON b.oid = s.dbid
+CROSS JOIN LATERAL (
+  SELECT CASE WHEN s.dbid IN (0, h.oid) THEN pg_catalog.pg_describe_object(s.classid, s.objid, s.objsubid) END AS description) d
 WHERE r.rolname = ANY (%s)
 GROUP BY 1, 2, 3, 4, 5, s.dbid, h.oid
 """

@@ -170,7 +170,7 @@ class _Planner:
             owned = [one for one in mine if one.here and one.kind == "owner"]
             away = sorted({one.database for one in mine if not one.here})
             if owned and not role.reassign_to:
-                listed = ", ".join(f"{one.what}{f' and {one.count - 1} more of its kind' if one.count > 1 else ''}" for one in owned)
+                listed = ", ".join(f"{one.what}{f' and {one.count - 3} more' if one.count > 3 else ''}" for one in owned)
                 raise AccessError(f"{role.place}: {name} owns {listed}; name who takes it with reassign_to")
             if role.reassign_to:
                 self.resolver.role(role.reassign_to, f"{role.place}: reassign_to", public=False)

@@ -209,7 +209,7 @@ def memberships(declared: Declared, live: Live) -> tuple[list[Step], list[Step],
             rows[key] = row._replace(admin=False)
         else:
             del rows[key]
-        lost = [] if old else _orphans(rows, row.role)
+        lost = [] if old else _orphans(rows, row.role, live.server.bootstrap)
         grantor = "" if old else row.grantor
         what = f"membership of {row.member} in {row.role}"
         take.append(Step(sql.leave(row.role, row.member, grantor, bool(lost), admin_only), reason, what))
@@ -271,11 +271,17 @@ def _by_pair(rows: dict) -> dict:
     return found
 
 
-def _orphans(rows: dict, role: str) -> list:
-    """Memberships whose grantor has no admin option any more, and no other standing: they hang in the air."""
-    givers = {row.member for row in rows.values() if row.role == role and row.admin}
-    members_before = {row.member for row in rows.values() if row.role == role}
-    return [row for row in rows.values() if row.role == role and row.grantor in members_before and row.grantor not in givers]
+def _orphans(rows: dict, role: str, bootstrap: str) -> list:
+    """Memberships that go with a CASCADE: their grantor is not the first superuser, and has no admin option any more."""
+    left = [row for row in rows.values() if row.role == role]
+    found: list = []
+    while True:
+        givers = {bootstrap, *(row.member for row in left if row.admin)}
+        gone = [row for row in left if row.grantor not in givers]
+        if not gone:
+            return found
+        found += gone
+        left = [row for row in left if row.grantor in givers]
 
 
 def check_cycles(pairs: t.Iterable[tuple]) -> None:
