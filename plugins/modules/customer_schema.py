@@ -20,7 +20,7 @@ description:
   - Nothing is lost unasked. What is not declared stays and is reported as RV(undeclared), unless O(purge) is set; what would
     delete data, rewrite a table or keep writers out is done only with the hazard named in O(allow).
   - A run that has nothing to do reads the catalog in a fixed number of queries and writes nothing. What was converged is
-    remembered in the table C(crm_platform.customer_schema_memory), which is a cache and may be dropped at any time.
+    remembered in the table C(customer_schema.memory), which is a cache and may be dropped at any time.
   - A run that was killed is finished by the next one. Two runs on one schema wait for one another.
 options:
   schema:

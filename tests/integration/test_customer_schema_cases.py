@@ -15,11 +15,13 @@ import dataclasses
 import typing as t
 
 import pytest
+import schema_cases
+import schema_cases_parts
 import schemas
 import yaml
 from ansible_collections.crm.platform.plugins.module_utils import postgres
 from ansible_collections.crm.platform.plugins.module_utils.schema import converge, declare, steps
-from schema_cases import CASES, ROLES, Case
+from schema_cases import ROLES, Case
 
 REFUSALS = (postgres.PostgresError, declare.DeclarationError, steps.PlanError)
 
@@ -74,12 +76,14 @@ def written(case: Case, way: str) -> dict:
 
 
 def ways(case: Case) -> list[str]:
+    """SQL has no renames, and shares with YAML all that comes after it is read."""
     if not case.new or not yaml.safe_load(case.new).keys() & {"tables", "enums", "views"}:
         return ["sql"]
     says_more = "renamed_from" in case.new or "state: absent" in case.new or case.yaml_only
     return ["yaml"] if says_more or not case.ddl else ["yaml", "sql"]
 
 
+CASES = [*schema_cases.CASES, *schema_cases_parts.CASES]
 TABLE = [pytest.param(case, way, id=f"{case.name.replace(' ', '_')}-{way}") for case in CASES for way in ways(case)]
 
 
@@ -111,7 +115,7 @@ def refused(bench: Bench, eyes) -> None:
         assert "\n" not in text
         for words in (bench.case.error,) if isinstance(bench.case.error, str) else bench.case.error:
             assert words in text
-        assert schemas.fingerprint(eyes) == before
+        assert bench.case.partly or schemas.fingerprint(eyes) == before
         assert schemas.rows(eyes) == rows
 
 
@@ -138,7 +142,8 @@ def converged(bench: Bench, eyes) -> None:
     executed = iter(done.ran)
     assert all(any(step.sql == sql for sql in executed) for step in done.steps), "not executed, or in another order"
     assert_rows(rows, schemas.rows(eyes), case)
-    assert schemas.describe(eyes) == fresh(bench)
+    if not case.name_free:
+        assert schemas.describe(eyes) == fresh(bench)
     if case.undeclared is not None:
         assert planned.undeclared == list(case.undeclared)
     for question, answer in case.proofs:
@@ -158,7 +163,7 @@ def assert_nothing_left(bench: Bench, eyes) -> None:
     again = bench.converge(allow=bench.case.allow)
     assert str(again) == "\n".join(f"undeclared {name}" for name in again.undeclared)
     assert schemas.fingerprint(eyes) == before, "a run that had nothing to do wrote to the catalog"
-    schemas.ask(eyes, "DROP SCHEMA IF EXISTS crm_platform CASCADE")
+    schemas.ask(eyes, "DROP SCHEMA IF EXISTS customer_schema CASCADE")
     for way in ways(bench.case):
         bare = bench.converge(check=True, desired=written(bench.case, way))
         assert (way, bare.sql, bare.warnings) == (way, [], [])

@@ -218,7 +218,7 @@ def run(session, wanted, **more):
 
 
 def emptied(session):
-    session.run(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE; DROP SCHEMA IF EXISTS crm_platform CASCADE")
+    session.run(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE; DROP SCHEMA IF EXISTS customer_schema CASCADE")
 
 
 def read(session):
@@ -332,7 +332,7 @@ def test_from_any_model_to_any_other(server):
         assert done.plan == planned and done.warnings == []
         assert comparable(read(one)) == comparable(read(other))
         assert run(one, second, purge=True, allow=EVERYTHING).plan.steps == []
-        one.run("DROP SCHEMA crm_platform CASCADE")
+        one.run("DROP SCHEMA customer_schema CASCADE")
         assert run(one, second, purge=True, allow=EVERYTHING, check=True).plan.steps == [], "only the memory said that all was well"
         COUNTS["converged"] += 1
 

@@ -37,7 +37,9 @@ class Case:
     versions: tuple = (15, 17)
     yaml_only: bool = False
     unseen: bool = False  # check mode cannot see what is wrong: it is in the rows
+    partly: bool = False  # what was done before the refusal stays
     empty: bool = False  # fresh is an empty schema
+    name_free: bool = False  # not compared with a fresh schema: PostgreSQL picks names there
 
 
 def table(columns: str, more: str = "", name: str = "t") -> str:

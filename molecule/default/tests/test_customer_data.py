@@ -75,4 +75,4 @@ def test_what_the_inventory_adds(crm, extended):
 
 def test_what_was_converged_is_remembered(crm):
     """With it a run that has nothing to do asks for nothing but the catalog."""
-    assert int(crm.sql("select count(*) from crm_platform.customer_schema_memory where schema = 'customer'")) >= 1
+    assert int(crm.sql("select count(*) from customer_schema.memory where schema = 'customer'")) >= 1

@@ -55,7 +55,7 @@ def run(session, schema: str, steps: list[Step], patience: Patience) -> None:
         for unit in units:
             try:
                 if stage in OUTSIDE:
-                    _outside(session, unit[0], patience)
+                    _outside(session, schema, unit[0], patience)
                 else:
                     _transaction(session, schema, unit, patience)
             except (scratch.DatabaseError, PostgresError, Refused) as error:
@@ -144,9 +144,11 @@ def _one(session, step: Step) -> None:
         session.run(step.sql)
 
 
-def _outside(session, step: Step, patience: Patience) -> None:
+def _outside(session, schema: str, step: Step, patience: Patience) -> None:
     """A statement that cannot be in a transaction. An index that failed is removed, since it costs writers and serves nobody."""
-    session.settings(lock_timeout="0", statement_timeout=str(patience.statement))
+    lock = 0 if " CONCURRENTLY " in step.sql else patience.lock
+    path = ", ".join(identifier(one) for one in (schema, "public"))
+    session.settings(lock_timeout=str(lock), statement_timeout=str(patience.statement), search_path=path)
     for attempt in range(patience.retries + 1):
         try:
             session.run(step.sql)

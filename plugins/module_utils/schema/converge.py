@@ -60,6 +60,7 @@ class Converger:
         self.session, self.declared, self.definition = session, declared, definition
         self.name, self.owner, self.purge, self.allow, self.patience = name, owner, purge, allow, patience
         self.checking = False
+        self.spellings: dict = {}
 
     def run(self, check: bool) -> Outcome:
         """PlanError, DeclarationError, Hazardous and ApplyError say why not."""
@@ -106,15 +107,18 @@ class Converger:
             wanted, same = self._defined(reading, remembered)
         else:
             wanted, same = self._normalised(reading, remembered)
+        live = _respelled(live, self.spellings)
         known = facts.Facts(self.session, wanted, live, reading.oids)
         plan = Planner(wanted, live, known, self.purge, same).plan()
+        if ("definition", "") in same:
+            plan = plan._replace(undeclared=sorted({*plan.undeclared, *(name for kind, name in remembered if kind == "undeclared")}))
         return Comparison(wanted, live, reading.marks, reading.oids, same, remembered, plan)
 
     def _defined(self, reading: catalog.Reading, remembered: dict) -> tuple:
         """A definition is one piece: either all of it is known to be so, or all is built and compared."""
         key = ("definition", "")
         if remembered.get(key) == (self._definition_digest(), _mark_of_all(reading.marks)):
-            names = {key for key in remembered if key[0] != "definition"}
+            names = {key for key in remembered if key[0] not in ("definition", "undeclared")}
             kept = model.Schema(
                 self.name,
                 owner=self.owner,
@@ -122,8 +126,9 @@ class Converger:
                 enums={name: enum for name, enum in reading.schema.enums.items() if ("enum", name) in names},
                 views={name: view for name, view in reading.schema.views.items() if ("view", name) in names},
             )
-            return kept, names
-        return scratch.define(self.session, self.name, self.owner, self.definition), set()
+            return kept, names | {key}
+        found, self.spellings = scratch.define(self.session, self.name, self.owner, self.definition)
+        return found, set()
 
     def _definition_digest(self) -> str:
         return memory.digest((self.definition, self.owner, self.purge))
@@ -152,13 +157,13 @@ class Converger:
         needed = bool(changed_views) or any(name in live.enums for name in enums) or self.checking and bool(new or views or enums)
         if not there and not needed:
             return declared, same
-        read = scratch.read(
+        read, self.spellings = scratch.read(
             self.session, declared, there + (new if needed or there else []), views if needed or there else [], enums
         )
         tables = dict(declared.tables)
         for name in there:
             tables[name] = _merged(declared.tables[name], read.tables[name], live.tables.get(name) or live.tables[declared.tables[name].renamed_from])
-        normalised_views = {name: dataclasses.replace(read.views[name], owner=view.owner) if name in read.views and name in live.views else view for name, view in declared.views.items()}
+        normalised_views = {name: dataclasses.replace(read.views[name], owner=view.owner, written=view.query) if name in read.views and name in live.views else view for name, view in declared.views.items()}
         return dataclasses.replace(declared, tables=tables, views=normalised_views), same
 
     def _keys_resolved(self, live: model.Schema) -> model.Schema:
@@ -219,7 +224,7 @@ class Converger:
             made |= {("view", name) for name in found.wanted.views}
             known = facts.Facts(self.session, found.wanted, reading.schema, reading.oids)
             try:
-                left = Planner(found.wanted, reading.schema, known, self.purge, found.same | made).plan().steps
+                left = Planner(found.wanted, _respelled(reading.schema, self.spellings), known, self.purge, found.same | made).plan().steps
             except PlanError as error:
                 left = []
                 warnings.append(f"after the run: {error}")
@@ -237,10 +242,29 @@ class Converger:
             for kind, names in (("table", found.wanted.tables), ("view", found.wanted.views), ("enum", found.wanted.enums)):
                 after.update({(kind, name): ("", marks[kind, name]) for name in names if (kind, name) in marks})
             after["definition", ""] = (self._definition_digest(), _mark_of_all(marks))
+            after.update({("undeclared", name): ("", "") for name in found.plan.undeclared})
         else:
             for kind, names in (("table", self.declared.tables), ("view", self.declared.views)):
                 after.update({(kind, name): (self._declared_digest(kind, name), marks[kind, name]) for name in names if (kind, name) in marks})
         memory.write(self.session, self.name, found.remembered, after)
+
+
+def _respelled(live: model.Schema, spellings: dict) -> model.Schema:
+    """With PostgreSQL's first words wherever its second ones stand."""
+    if not spellings:
+        return live
+
+    def first(text: str) -> str:
+        return spellings.get(text, text)
+
+    tables = {}
+    for name, table in live.tables.items():
+        columns = {key: dataclasses.replace(one, default=first(one.default), generated=first(one.generated)) for key, one in table.columns.items()}
+        constraints = {key: dataclasses.replace(one, expression=first(one.expression)) for key, one in table.constraints.items()}
+        indexes = {key: dataclasses.replace(one, keys=tuple(map(first, one.keys)), where=first(one.where)) for key, one in table.indexes.items()}
+        tables[name] = dataclasses.replace(table, columns=columns, constraints=constraints, indexes=indexes)
+    views = {name: dataclasses.replace(view, query=first(view.query)) for name, view in live.views.items()}
+    return dataclasses.replace(live, tables=tables, views=views)
 
 
 def _mark_of_all(marks: dict) -> str:
@@ -250,10 +274,22 @@ def _mark_of_all(marks: dict) -> str:
 def _merged(declared: model.Table, read: model.Table, live: model.Table) -> model.Table:
     """PostgreSQL's reading of types and expressions, with what it was not asked about."""
     columns = {
-        name: dataclasses.replace(column, comment=declared.columns[name].comment, renamed_from=declared.columns[name].renamed_from)
+        name: dataclasses.replace(
+            column,
+            comment=declared.columns[name].comment,
+            renamed_from=declared.columns[name].renamed_from,
+            written=(declared.columns[name].default, declared.columns[name].generated),
+        )
         for name, column in read.columns.items()
     }
-    constraints = {**read.constraints, **declared.of_kind(model.FOREIGN)}
+    constraints = {
+        name: dataclasses.replace(one, written=declared.constraints[name].expression) if name in declared.constraints else one
+        for name, one in read.constraints.items()
+    }
+    constraints.update(declared.of_kind(model.FOREIGN))
+    indexes = {
+        name: dataclasses.replace(one, written=(declared.indexes[name].keys, declared.indexes[name].where)) for name, one in read.indexes.items()
+    }
     for name, column in columns.items():
         there = live.columns.get(name) or live.columns.get(column.renamed_from)
         if column.serial and there is not None and there.serial:
@@ -262,6 +298,7 @@ def _merged(declared: model.Table, read: model.Table, live: model.Table) -> mode
         read,
         columns=columns,
         constraints=constraints,
+        indexes=indexes,
         comment=declared.comment,
         renamed_from=declared.renamed_from,
         owner=declared.owner,

@@ -14,7 +14,7 @@ import typing as t
 
 from ..postgres import identifier
 
-SCHEMA, TABLE = "crm_platform", "customer_schema_memory"
+SCHEMA, TABLE = "customer_schema", "memory"
 # Changes when a later version of this module reads or makes something in another way.
 VERSION = "1"
 _READ = f"""

@@ -32,6 +32,8 @@ class Column:
     renamed_from: str = ""
     # Name of the sequence that the column owns and takes its default from; '' for none.
     serial: str = ""
+    # (default, generated) in the user's words, where these here are PostgreSQL's: what is made is made from them.
+    written: tuple = dataclasses.field(default=(), compare=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Constraint:
     nulls_not_distinct: bool = False
     validated: bool = True
     text: str = ""  # of an exclusion constraint
+    written: str = dataclasses.field(default="", compare=False)  # the expression in the user's words
 
     def same(self, other: "Constraint") -> bool:
         """Whether both mean the same, by whatever name, validated or not."""
@@ -73,6 +76,7 @@ class Index:
     nulls_not_distinct: bool = False
     valid: bool = True
     columns: tuple = ()  # live: every column that it depends on
+    written: tuple = dataclasses.field(default=(), compare=False)  # (keys, predicate) in the user's words
 
     def same(self, other: "Index") -> bool:
         """Whether both mean the same, by whatever name, valid or not."""
@@ -123,6 +127,7 @@ class View:
     options: tuple = ()
     comment: t.Optional[str] = None
     acl: tuple = ()  # ((grantee, privilege, grantable, columns), ...)
+    written: str = dataclasses.field(default="", compare=False)  # the query in the user's words
 
 
 @dataclasses.dataclass(frozen=True)

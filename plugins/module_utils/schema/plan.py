@@ -223,14 +223,21 @@ class Planner:
     def _create(self, table: model.Table) -> None:
         schema, name = self.wanted.name, table.name
         what = self._named("table", name)
-        self.step(tables.CREATE + bool(table.partition_of), sql.table(schema, table), "it is missing", what)
+        # A partition of a live table is made when all of its parent is there, which it then has too.
+        first, foreign, index_order = (
+            (tables.ADD_INDEX + 1, tables.ADD_INDEX + 2, tables.ADD_INDEX + 3)
+            if _root(self.wanted.tables, name) in self.after.tables
+            else (tables.CREATE + bool(table.partition_of), tables.ADD_FOREIGN, tables.ADD_INDEX)
+        )
+        locks = self._lock(table.partition_of) if table.partition_of in self.after.tables else ()
+        self.step(first, sql.table(schema, table), "it is missing", what, locks=locks)
         for constraint in table.of_kind(model.FOREIGN).values():
             locks = self._lock(constraint.target[1], SHARE_ROW_EXCLUSIVE) if constraint.target[0] == schema else ()
             text = sql.alter(schema, name, f"ADD {sql.constraint(constraint)}")
             late = self.key_comes_late(constraint)
-            self.step(tables.ADD_FOREIGN, text, "it is missing", self._named("constraint", f"{name}.{constraint.name}"), stage=tables.FINISH if late else MAIN, locks=locks)
+            self.step(foreign, text, "it is missing", self._named("constraint", f"{name}.{constraint.name}"), stage=tables.FINISH if late else MAIN, locks=locks)
         for index in table.indexes.values():
-            self.step(tables.ADD_INDEX, sql.index(schema, name, index), "it is missing; the table is new", self._named("index", index.name))
+            self.step(index_order, sql.index(schema, name, index), "it is missing; the table is new", self._named("index", index.name))
         if table.comment:
             self.step(tables.COMMENT, sql.comment("TABLE", identifier(schema, name), table.comment), "it is declared", what)
         for column in table.columns.values():
@@ -492,6 +499,12 @@ def _replaceable(wanted: model.View, live: model.View) -> bool:
 
 def _parents_first(declared: dict) -> list:
     return sorted(declared, key=lambda name: _depth(declared, name))
+
+
+def _root(declared: dict, name: str) -> str:
+    """The table of which it is a partition, or one of a partition; '' for none."""
+    parent = declared[name].partition_of
+    return _root(declared, parent) or parent if parent in declared else parent
 
 
 def _depth(declared: dict, name: str) -> int:

@@ -56,8 +56,8 @@ def schema(session, live: str) -> t.Iterator[str]:
         yield name
 
 
-def read(session, wanted: model.Schema, tables: t.Collection[str], views: t.Collection[str], enums: t.Collection[str]) -> model.Schema:
-    """These objects as PostgreSQL would keep them; DeclarationError for what it refuses."""
+def read(session, wanted: model.Schema, tables: t.Collection[str], views: t.Collection[str], enums: t.Collection[str]) -> tuple:
+    """These objects as PostgreSQL would keep them, and see ``respelled``; DeclarationError for what it refuses."""
     with schema(session, wanted.name) as name:
         for enum in enums:
             _try(session, sql.enum(name, wanted.enums[enum]), f"enum {enum}")
@@ -66,7 +66,56 @@ def read(session, wanted: model.Schema, tables: t.Collection[str], views: t.Coll
             _create(session, name, declared)
         for view in views:
             _try(session, sql.view(name, wanted.views[view]), f"view {view}: query")
-        return catalog.read(session, name).schema
+        found = catalog.read(session, name).schema
+        return found, respelled(session, name, wanted.name, found)
+
+
+def respelled(session, name: str, live: str, found: model.Schema) -> dict:
+    """What PostgreSQL prints when it reads its own words again -> its first words.
+
+    Some expressions change once more: x IN ('a', 'b') on varchar, when a dump of
+    it was restored, or when this module made it from what was printed.
+    """
+    first = texts(found)
+    if not any("ARRAY[" in text for text in first.values()):
+        return {}
+    again = f"{name}_again"
+    session.run(f"CREATE SCHEMA {identifier(again)}")
+    set_path(session, again, name, live)
+    for table in found.tables.values():
+        if not table.partition_of:
+            session.run(sql.table(again, dataclasses.replace(table, columns={key: _unnumbered(one) for key, one in table.columns.items()})))
+            for index in table.indexes.values():
+                session.run(sql.index(again, table.name, index))
+    set_path(session, again, live)
+    for view in found.views.values():
+        session.run("SAVEPOINT view")
+        try:
+            session.run(sql.view(again, view))
+        except DatabaseError:  # it stands on what was not built here
+            session.run("ROLLBACK TO SAVEPOINT view")
+    second = texts(catalog.read(session, again).schema)
+    return {second[key]: text for key, text in first.items() if second.get(key, text) != text}
+
+
+def _unnumbered(column: model.Column) -> model.Column:
+    return dataclasses.replace(column, serial="", identity="")
+
+
+def texts(found: model.Schema) -> dict:
+    """Every expression of it, by where it stands."""
+    all_of_it = {("view", view.name): view.query for view in found.views.values()}
+    for table in found.tables.values():
+        for column in table.columns.values():
+            all_of_it[table.name, "default", column.name] = column.default
+            all_of_it[table.name, "generated", column.name] = column.generated
+        for check in table.of_kind(model.CHECK).values():
+            all_of_it[table.name, "check", check.name] = check.expression
+        for index in table.indexes.values():
+            all_of_it[table.name, "where", index.name] = index.where
+            for number, key in enumerate(index.keys):
+                all_of_it[table.name, index.name, number] = key
+    return {place: text for place, text in all_of_it.items() if text}
 
 
 def _create(session, name: str, declared: model.Table) -> None:
@@ -117,8 +166,8 @@ def _refused(place: str, error: Exception) -> Exception:
     return DeclarationError(f"{place}: PostgreSQL refuses it: {one_line(error)}; correct it")
 
 
-def define(session, wanted_schema: str, owner: str, definition: str) -> model.Schema:
-    """What a script of CREATE TABLE and the like describes."""
+def define(session, wanted_schema: str, owner: str, definition: str) -> tuple:
+    """What a script of CREATE TABLE and the like describes, and see ``respelled``."""
     try:
         statements = lexer.statements(definition)
     except lexer.SqlError as error:
@@ -132,10 +181,11 @@ def define(session, wanted_schema: str, owner: str, definition: str) -> model.Sc
             session.run("SELECT set_config('customer_schema.statement', %s, true)", [statement])
             _try(session, "DO $do$ BEGIN EXECUTE current_setting('customer_schema.statement'); END $do$", place)
         found = catalog.read(session, name).schema
+        spellings = respelled(session, name, wanted_schema, found)
     if found.others:
         other, kind = next(iter(found.others.items()))
         raise DeclarationError(f"definition: {other} is a {kind}, which this module does not look after; leave it out")
-    return _moved(found, name, wanted_schema, owner)
+    return _moved(found, name, wanted_schema, owner), spellings
 
 
 def _check_statement(statement: str, place: str) -> None:

@@ -22,17 +22,18 @@ def names(columns: t.Iterable[str]) -> str:
 def column(wanted: model.Column) -> str:
     """As it stands in CREATE TABLE and ADD COLUMN."""
     words = [identifier(wanted.name), wanted.type]
+    given, generated = wanted.written or (wanted.default, wanted.generated)
     if wanted.serial:
         # Read back from a live schema: the type is the number's by then.
         words[1] = next((serial for serial, number in SERIALS.items() if number == wanted.type), wanted.type)
     if wanted.collation:
         words.append(f"COLLATE {identifier(wanted.collation)}")
     if wanted.generated:
-        words.append(f"GENERATED ALWAYS AS ({wanted.generated}) STORED")
+        words.append(f"GENERATED ALWAYS AS ({generated}) STORED")
     elif wanted.identity:
         words.append(identity(wanted))
     elif wanted.default:
-        words.append(f"DEFAULT {default(wanted.default)}")
+        words.append(f"DEFAULT {default(given)}")
     if not wanted.nullable:
         words.append("NOT NULL")
     return " ".join(words)
@@ -58,7 +59,7 @@ def constraint(wanted: model.Constraint, named: bool = True) -> str:
     elif wanted.kind == model.UNIQUE:
         words.append(f"UNIQUE {'NULLS NOT DISTINCT ' if wanted.nulls_not_distinct else ''}({names(wanted.columns)})")
     elif wanted.kind == model.CHECK:
-        words.append(f"CHECK ({wanted.expression}){' NO INHERIT' if wanted.no_inherit else ''}")
+        words.append(f"CHECK ({wanted.written or wanted.expression}){' NO INHERIT' if wanted.no_inherit else ''}")
     elif wanted.kind == model.EXCLUDE:
         words.append(wanted.text)
     else:
@@ -96,17 +97,18 @@ def alter(schema: str, name: str, action: str) -> str:
 
 
 def index(schema: str, table_name: str, wanted: model.Index, concurrently: bool = False, only: bool = False, name: str = "") -> str:
+    keys, where = wanted.written or (wanted.keys, wanted.where)
     words = [
         "CREATE UNIQUE INDEX" if wanted.unique else "CREATE INDEX",
         "CONCURRENTLY" if concurrently else "",
         identifier(name or wanted.name),
         f"ON {'ONLY ' if only else ''}{identifier(schema, table_name)}",
         f"USING {identifier(wanted.method)}",
-        f"({', '.join(wanted.keys)})",
+        f"({', '.join(keys)})",
         f"INCLUDE ({names(wanted.include)})" if wanted.include else "",
         "NULLS NOT DISTINCT" if wanted.nulls_not_distinct else "",
         f"WITH ({', '.join(f'{identifier(key)} = {literal(value)}' for key, value in wanted.storage)})" if wanted.storage else "",
-        f"WHERE {wanted.where}" if wanted.where else "",
+        f"WHERE {where}" if where else "",
     ]
     return " ".join(word for word in words if word)
 
@@ -129,4 +131,4 @@ def enum(schema: str, wanted: model.Enum) -> str:
 
 def view(schema: str, wanted: model.View, replace: bool = False) -> str:
     options = f" WITH ({', '.join(f'{identifier(key)} = {literal(value)}' for key, value in wanted.options)})" if wanted.options else ""
-    return f"CREATE {'OR REPLACE ' if replace else ''}VIEW {identifier(schema, wanted.name)}{options} AS {wanted.query}"
+    return f"CREATE {'OR REPLACE ' if replace else ''}VIEW {identifier(schema, wanted.name)}{options} AS {wanted.written or wanted.query}"

@@ -181,7 +181,7 @@ class TableDiff:
                 self.step(MAIN, TYPE + 3, text, "its numbers go as far as the column's type", what, lock="")
         if wanted.default != (live.default if has_default else "") and not wanted.serial:
             if wanted.default:
-                self.alter(ALTER, f"ALTER COLUMN {column} SET DEFAULT {wanted.default}", "another default is declared", what)
+                self.alter(ALTER, f"ALTER COLUMN {column} SET DEFAULT {wanted.written[0] if wanted.written else wanted.default}", "another default is declared", what)
             elif has_default:
                 self.alter(TYPE - 1, f"ALTER COLUMN {column} DROP DEFAULT", "no default is declared", what)
         stage = self._nullable(wanted, live, what)
@@ -513,7 +513,9 @@ class TableDiff:
     def _build_parted(self, wanted: model.Index, what: str, reason: str, exists: bool) -> None:
         """The parts one by one beside the writers, each then attached to the parent's index, which is valid with the last."""
         if not exists:
-            self.step(BUILD, 6, sql.index(self.schema, self.wanted.name, wanted, only=True), f"{reason}: the frame for its parts", what, lock="")
+            # Partitions that are made after it get their part with it.
+            text = sql.index(self.schema, self.wanted.name, wanted, only=True)
+            self.step(MAIN, ADD_INDEX, text, f"{reason}: the frame for its parts", what, lock=SHARE_ROW_EXCLUSIVE)
         number = 10
         for part in self.facts.partitions(self.wanted.name, wanted.name if exists else ""):
             name = helper_name("part", part.schema, part.name, wanted.name)
