@@ -164,6 +164,10 @@ class Planner:
             if name in self.live.views or name in self.live.others:
                 kind = self.live.others.get(name, "view")
                 raise PlanError(f"table {self.live.name}.{name}: there is a {kind} of that name; rename one of them")
+        for name in self.wanted.views:
+            stays = name in self.after.tables and name not in self.wanted.absent and not self.purge
+            if stays or name in self.live.others:
+                raise PlanError(f"view {self.live.name}.{name}: there is a {self.live.others.get(name, 'table')} of that name; rename one of them")
 
     def _foreign_targets(self) -> None:
         """Every declared foreign key needs a key to point to."""
@@ -335,7 +339,9 @@ class Planner:
                     self.step(first, sql.alter(self.live.name, name, f"DROP CONSTRAINT {identifier(foreign.name)}"), "it rests on a key that is replaced", what, stage=stage, locks=locks)
                     valid = "" if table.partition_by else " NOT VALID"
                     text = sql.alter(self.live.name, name, f"ADD {sql.constraint(foreign)}{valid}")
-                    self.step(last, text, "it comes back, on the new key", what, (BLOCKS_WRITES,) if table.partition_by else (), stage=stage, locks=locks)
+                    # A key that had to go early is built anew beside the writers, and there at the end.
+                    last, back = (35, tables.FINISH) if not self.after.tables[target].partition_by else (last, stage)
+                    self.step(last, text, "it comes back, on the new key", what, (BLOCKS_WRITES,) if table.partition_by else (), stage=back, locks=locks)
                     if valid and foreign.validated:
                         text = sql.alter(self.live.name, name, f"VALIDATE CONSTRAINT {identifier(foreign.name)}")
                         self.step(10, text, "it is as valid as before", what, stage=tables.VALIDATE_FINISH)
@@ -363,11 +369,16 @@ class Planner:
             live = self.live.views.get(name)
             if live is not None and ("view", name) not in self.same and not _replaceable(wanted, live) and wanted.query != live.query:
                 aside += [view for view in self.facts.views_over([name]) if view not in aside]
+        undeclared = [name for name in self.live.views if name not in self.wanted.views]
+        purged = {name for name in undeclared if self.purge}
+        for view in self.facts.views_over(sorted(purged)) if purged else ():
+            if view.schema != self.live.name:
+                raise PlanError(f"view {view.schema}.{view.name} shows views of {self.live.name} that are not declared, and purge is to remove them; drop that view first, or declare them")
+            aside += [view] if view not in aside else []
         for view in aside:
             if (view.schema, view.name) not in again and not (view.schema == self.live.name and view.name in self.wanted.views):
                 again[view.schema, view.name] = view
-        undeclared = [name for name in self.live.views if name not in self.wanted.views]
-        purged = {name for name in undeclared if self.purge}
+        self._refuse_old_names(view for (schema, name), view in again.items() if not (schema == self.live.name and name in purged))
         aside_names = [(view.schema, view.name) for view in aside]
         for schema, name in aside_names:
             reason = "it is not declared" if (schema == self.live.name and name in purged) else "a column or view that it shows is changed; it comes back after"
@@ -385,6 +396,17 @@ class Planner:
             if schema == self.live.name and name in purged:
                 continue
             place = self._again(view, place)
+
+    def _refuse_old_names(self, again: t.Iterable) -> None:
+        """The text of a view that comes back as it was holds the names of before the renames."""
+        columns = {(self._actual(table), column) for (table, dummy), column in self.old_columns.items()}
+        for view in again:
+            for table, column in view.columns:
+                if table in self.old_tables.values() or (table, column) in columns:
+                    raise PlanError(
+                        f"view {view.schema}.{view.name} shows {table}.{column}, which is renamed and has to be made anew with what it shows; "
+                        "declare the view with the new names, or have the rename done in a run of its own first"
+                    )
 
     def _views_in_the_way(self, dropped: list) -> list:
         changed = {self._actual(table): {self.old_columns.get((table, column), column) for column in columns} for table, columns in self.disturbed.items()}

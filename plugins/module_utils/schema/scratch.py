@@ -45,7 +45,8 @@ def schema(session, live: str) -> t.Iterator[str]:
         except DatabaseError as error:
             if error.pgcode != FORBIDDEN:
                 raise
-            user, database = session.connection.info.user, session.connection.info.dbname
+            session.run("ROLLBACK")
+            user, database = session.value("SELECT current_user"), session.connection.info.dbname
             raise PostgresError(
                 f"{one_line(error)}: what is declared is compared in a schema that is made and rolled back; "
                 f"GRANT CREATE ON DATABASE {identifier(database)} TO {identifier(user)}, or set login_user or session_role to a role that may"

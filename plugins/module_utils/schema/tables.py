@@ -50,6 +50,8 @@ class TableDiff:
         # Columns whose views have to step aside, and why.
         self.disturbed: dict[str, str] = {}
         self.dropped: set[str] = set()
+        # Columns whose rows are written anew: an index that does not stay need not, and perhaps cannot, follow them.
+        self.rewritten: set[str] = set()
         self.unique_later: set[str] = set()
         # Keys that go, and in which stage: foreign keys may rest on them.
         self.dropped_keys: list = []
@@ -110,7 +112,7 @@ class TableDiff:
         for name, column in wanted.items():
             if name not in live or name in self._recreated:
                 self._add_column(column, name in self._recreated)
-            elif column != live[name]:
+            elif column != live[name] or helper_name("null", self.wanted.name, name) in self.live.constraints:
                 self._change_column(column, live[name])
 
     def _has_to_be_made_anew(self, wanted: model.Column, live: model.Column) -> bool:
@@ -220,6 +222,7 @@ class TableDiff:
             )
         if change.rewrites:
             hazards.append(REWRITES_TABLE)
+            self.rewritten.add(wanted.name)
         elif any(wanted.name in lexer.names(check.expression) for check in self.live.of_kind(model.CHECK).values()):
             hazards.append(BLOCKS_WRITES)
         using = f" USING {column}::text::{wanted.type}" if change.using else ""
@@ -344,7 +347,7 @@ class TableDiff:
         if constraint.kind == model.FOREIGN:
             order -= 1
         if constraint.kind in (model.PRIMARY, model.UNIQUE):
-            if not self.partitioned:
+            if not self.partitioned and not self.rewritten & set(constraint.columns):
                 stage, order = FINISH, 30
             self.dropped_keys.append((constraint, stage))
         self.alter(
@@ -484,7 +487,9 @@ class TableDiff:
         reason = "it is missing"
         if there is not None:
             reason = "it is declared otherwise"
-            if not there.valid and not self.partitioned:
+            if self.rewritten & set(there.columns):
+                self._drop_index(there, f"{reason}, and its column is written anew", what, ())
+            elif not there.valid and not self.partitioned:
                 self._drop_invalid(there, what)
             else:
                 if old is not None:
@@ -504,6 +509,9 @@ class TableDiff:
         self.step(MAIN, ADD_INDEX, text, reason, what, lock=SHARE_UPDATE_EXCLUSIVE)
 
     def _drop_index(self, index: model.Index, reason: str, what: str, hazards: tuple, stage: int = CLEAN) -> None:
+        if self.rewritten & set(index.columns):
+            self.step(MAIN, DROP_CONSTRAINT - 3, f"DROP INDEX {identifier(self.schema, index.name)}", reason, what, hazards)
+            return
         if self.partitioned:
             # CONCURRENTLY is not offered for these; the lock is short.
             self.step(FINISH, 40, f"DROP INDEX {identifier(self.schema, index.name)}", reason, what, hazards)
