@@ -17,7 +17,9 @@ import typing as t
 import pytest
 import schema_cases
 import schema_cases_parts
+import schema_cases_views
 import schemas
+import servers
 import yaml
 from ansible_collections.crm.platform.plugins.module_utils import postgres
 from ansible_collections.crm.platform.plugins.module_utils.schema import converge, declare, steps
@@ -83,14 +85,20 @@ def ways(case: Case) -> list[str]:
     return ["yaml"] if says_more or not case.ddl else ["yaml", "sql"]
 
 
-CASES = [*schema_cases.CASES, *schema_cases_parts.CASES]
-TABLE = [pytest.param(case, way, id=f"{case.name.replace(' ', '_')}-{way}") for case in CASES for way in ways(case)]
+CASES = [*schema_cases.CASES, *schema_cases_parts.CASES, *schema_cases_views.CASES]
+NEWEST = max(servers.SYSTEMS)
+# What can be written both ways is tried as SQL on the newest server alone: only the reading differs.
+TABLE = [
+    pytest.param(version, case, way, id=f"{version}-{case.name.replace(' ', '_')}-{way}")
+    for version in sorted(servers.SYSTEMS)
+    for case in CASES
+    for way in ways(case)
+    if version == NEWEST or way == ways(case)[0]
+]
 
 
-@pytest.mark.parametrize(("case", "way"), TABLE)
+@pytest.mark.parametrize(("server", "case", "way"), TABLE, indirect=["server"])
 def test_case(server, places, case, way):
-    if server.version not in case.versions:
-        pytest.skip(f"not for PostgreSQL {server.version}")
     bench = Bench(server, places["live"], places["fresh"], case, written(case, way))
     with_eyes = bench.connect()
     try:
@@ -144,6 +152,7 @@ def converged(bench: Bench, eyes) -> None:
     assert_rows(rows, schemas.rows(eyes), case)
     if not case.name_free:
         assert schemas.describe(eyes) == fresh(bench)
+    assert all(any(words in step.reason for step in planned.steps) for words in case.reasons)
     if case.undeclared is not None:
         assert planned.undeclared == list(case.undeclared)
     for question, answer in case.proofs:

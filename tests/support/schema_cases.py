@@ -30,11 +30,11 @@ class Case:
     plan: t.Optional[t.Sequence] = None
     error: t.Union[str, tuple] = ""
     undeclared: t.Optional[tuple] = None
+    reasons: tuple = ()  # pieces of what the plan says of itself
     proofs: tuple = ()  # (query, rows) pairs that hold afterwards
     other_values: tuple = ()  # (table, column) pairs whose values are meant to change
     actions: tuple = ()  # called with a connection after the rows
     role: str = ""
-    versions: tuple = (15, 17)
     yaml_only: bool = False
     unseen: bool = False  # check mode cannot see what is wrong: it is in the rows
     partly: bool = False  # what was done before the refusal stays
