@@ -24,6 +24,7 @@ SUPPORT = Path(grants.__file__).parent
 RUN = f"""
 import json, sys
 sys.path.insert(0, {str(SUPPORT)!r})
+import collection
 collection.importable()
 import grants
 given = json.load(sys.stdin)

@@ -68,6 +68,8 @@ class Resolver:
             return [self._existing(Object(SCHEMA, "", name), place) for name in target.names or ()]
         self._existing(Object(SCHEMA, "", schema), place)
         if target.names is None:
+            if is_system_schema(schema):
+                raise AccessError(f"{place}: {schema} is PostgreSQL's own schema; name the objects that are meant")
             found = self.by_schema.get((kind, schema), [])
             return [thing for thing in found if not self.live.objects[thing].extension]
         if kind == FUNCTION:
@@ -77,8 +79,6 @@ class Resolver:
     def _existing(self, thing: Object, place: str) -> Object:
         if thing in self.live.objects:
             return thing
-        if thing.kind == SCHEMA and is_system_schema(thing.name):
-            raise AccessError(f"{place}: {thing.name} is PostgreSQL's own schema, whose rights are not to be changed; leave it out")
         for other, option in ((TABLE, "tables"), (SEQUENCE, "sequences")):
             if Object(other, thing.schema, thing.name) in self.live.objects:
                 raise AccessError(f"{place}: {thing.schema}.{thing.name} is a {other}; write it under {option}")
