@@ -110,7 +110,7 @@ def talkative(server):
 
 
 def restart(server):
-    server.host.sh("systemctl restart 'postgresql@*-main'")
+    server.host.run("systemctl", "restart", f"postgresql@{server.version}-main.service")
     server.host.wait_for("PostgreSQL to answer", server._answers, 60)
 
 
