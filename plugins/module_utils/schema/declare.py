@@ -151,7 +151,7 @@ def _column(declared: dict, place: str) -> model.Column:
 
 def _table(declared: dict, place: str, owner: str, schema_name: str) -> model.Table:
     name = declared["name"]
-    columns = _each(declared.get("columns"), "columns", lambda one, where: _column(one, f"{place}: {where}"))
+    columns = _each(declared.get("columns"), f"{place}: columns", _column)
     old = [column.renamed_from for column in columns.values() if column.renamed_from]
     _distinct(old, f"{place}: renamed_from")
     constraints: dict = {}
@@ -180,7 +180,7 @@ def _table(declared: dict, place: str, owner: str, schema_name: str) -> model.Ta
     for number, one in enumerate(declared.get("foreign_keys") or []):
         where = f"{place}: foreign_keys[{number}]"
         add(_foreign_key(one, name, columns, schema_name, where), where)
-    indexes = _each(declared.get("indexes"), "indexes", lambda one, where: _index(one, f"{place}: {where}", columns))
+    indexes = _each(declared.get("indexes"), f"{place}: indexes", lambda one, where: _index(one, where, columns))
     if declared.get("renamed_from"):
         _name(declared["renamed_from"], f"{place}: renamed_from")
     partition_by = _sql(declared["partition_by"], f"{place}: partition_by") if declared.get("partition_by") else ""
