@@ -116,9 +116,8 @@ def dump(server, database: str) -> str:
     return server.dump(database, "--schema=customer")
 
 
-def row(what: str, ours: float, peer: float, bar: str, unit: str = "ms") -> None:
-    shown = [f"{value * 1000:9.0f} ms" if unit == "ms" else f"{value:9.1f} s " for value in (ours, peer)]
-    print(f"{what:44} {shown[0]} {shown[1]}   {ours / peer if ours > peer or unit == 'ms' else peer / ours:7.2f}   ({bar})", flush=True)
+def row(what: str, ours: float, peer: float, limit: str) -> None:
+    print(f"{what:44} {ours * 1000:9.0f} ms {peer * 1000:9.0f} ms   {ours / peer:7.2f}   ({limit})", flush=True)
 
 
 # --- a run with nothing to do
