@@ -197,6 +197,9 @@ class Converge:
                 self._revoke(column, letter, grantor, (grantor, letter) in goal)
             if (who, grantor, letter) in rights.given and (not option or rights.given[(who, grantor, letter)]):
                 self.stuck.append((who, grantor, letter, column))
+            else:
+                # What hung on this one may be within reach now.
+                self.stuck = [one for one in self.stuck if one[3] != column]
 
     def _give(self, column: str, goal: dict) -> None:
         rights = self.lists[column]
