@@ -9,7 +9,7 @@ import dataclasses
 import typing as t
 
 from ..postgres import DEADLOCK, INTERNAL, LOCK_NOT_AVAILABLE, PostgresError
-from . import apply, catalog, facts, memory, model, scratch, sql
+from . import apply, catalog, facts, lexer, memory, model, scratch, sql
 from .declare import DeclarationError
 from .plan import Plan, Planner, _by_mention, beside
 from .steps import PlanError, forbidden
@@ -134,7 +134,19 @@ class Converger:
         return memory.digest((self.definition, self.owner, self.purge))
 
     def _declared_digest(self, kind: str, name: str) -> str:
-        return memory.digest({"table": self.declared.tables, "view": self.declared.views}[kind][name])
+        if kind == "table":
+            return memory.digest(self.declared.tables[name])
+        # What SELECT * means follows from what the view stands on.
+        below, waiting = {}, [name]
+        while waiting:
+            view = self.declared.views[waiting.pop()]
+            for mentioned in lexer.names(view.query) - set(below):
+                if mentioned in self.declared.tables:
+                    below[mentioned] = self.declared.tables[mentioned]
+                elif mentioned in self.declared.views:
+                    below[mentioned] = self.declared.views[mentioned]
+                    waiting.append(mentioned)
+        return memory.digest((self.declared.views[name], sorted(below.items(), key=lambda item: item[0])))
 
     def _normalised(self, reading: catalog.Reading, remembered: dict) -> tuple:
         """Only what is there, and not known to be as declared, is read by PostgreSQL."""
