@@ -142,13 +142,16 @@ def converger(session, desired: str | dict, allow: t.Collection[str] = ()) -> co
     return converge.Converger(session, None if definition else declared, definition, name, owner, chosen["purge"], [*allow, *chosen["allow"]], patience)
 
 
-def run(connection, desired: str | dict, check: bool = False, allow: t.Collection[str] = ()) -> Run:
-    """One run of the module on a connection of its own, which is closed."""
+def run(connection, desired: str | dict, check: bool = False, allow: t.Collection[str] = (), keep: bool = False) -> Run:
+    """One run of the module; the connection is closed, or made as new where it is kept."""
     session = Recorder(connection)
     try:
         outcome = converger(session, desired, allow).run(check)
     finally:
-        session.close()
+        if keep:
+            ask(connection, "DISCARD ALL")
+        else:
+            session.close()
     return Run(outcome.plan.steps, outcome.plan.undeclared, outcome.warnings, outcome.before, outcome.after, session.ran)
 
 
