@@ -18,7 +18,7 @@ SPACE, COMMENT, WORD, QUOTED, STRING, NUMBER, SYMBOL = "space", "comment", "word
 OPENING, CLOSING = {"(": ")", "[": "]"}, {")", "]"}
 _TOKEN = re.compile(
     r"""
-    (?P<space>\s+)
+    (?P<space>[ \t\n\r\f\v]+)
   | (?P<comment>--[^\r\n]*|/\*)
   | (?P<dollar>\$(?:[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_\x80-\U0010ffff]*)?\$)
   | (?P<escaped>[eE]'(?:[^'\\]|\\.|'')*')
@@ -26,7 +26,7 @@ _TOKEN = re.compile(
   | (?P<quoted>(?:[uU]&)?"(?:[^"]|"")*")
   | (?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)
   | (?P<word>[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*)
-  | (?P<symbol>::|[^'"\s])
+  | (?P<symbol>::|[^'"])
     """,
     re.VERBOSE | re.DOTALL,
 )
@@ -63,6 +63,9 @@ def tokens(sql: str) -> list[Token]:
             what = "string" if sql[position] == "'" else "quoted name"
             raise SqlError(f"holds a {what} without an end, from {sql[position:position + 20]!r}; close it")
         kind, text = match.lastgroup or "", match.group()
+        if text in ("e", "E") and sql[match.end() : match.end() + 1] == "'":
+            # To the server this is one string, whose last quote is escaped: it would go on in what comes after.
+            raise SqlError(f"holds a string without an end, from {sql[position:position + 20]!r}; close it")
         if text == "/*":
             text, kind = sql[position : _end_of_comment(sql, position)], COMMENT
         elif kind == "dollar":
