@@ -41,7 +41,8 @@ def keeps_values(old: str, new: str) -> bool:
     if before.base in _WHOLE:
         if after.base in _WHOLE:
             return _WHOLE.index(after.base) > _WHOLE.index(before.base)
-        return after.base == "numeric" and _room(after) >= _DIGITS[before.base]
+        if after.base == "numeric":
+            return _room(after) >= _DIGITS[before.base]
     if after.base == "text" or (after.base == "character varying" and not after.sizes):
         # character pads with blanks that text would keep or lose; all others have one spelling.
         return before.base not in ("character", "bytea", "xml", "json", "jsonb")
