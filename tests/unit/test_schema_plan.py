@@ -1,0 +1,100 @@
+# Copyright: crm.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The planner without a server: steps, their order and their hazards."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from ansible_collections.crm.platform.plugins.module_utils.schema import declare, facts, plan, steps
+
+
+class Facts:
+    """A server with rows in every table, no nulls, and nobody else."""
+
+    user = "me"
+
+    def __getattr__(self, name):
+        return lambda *arguments: []
+
+    def has_rows(self, table):
+        return True
+
+    def may_act_as(self, role):
+        return True
+
+    def type_change(self, old, new):
+        return facts.TypeChange(False, old.type == "integer")
+
+    def adding_rewrites(self, table, column):
+        return "random" in column.default
+
+    def is_live(self, name):
+        return True
+
+
+def read(tables, **more):
+    found = declare.schema("customer", "", {"tables": tables, **more})
+    return dataclasses.replace(found, tables={name: dataclasses.replace(table, owner="me") for name, table in found.tables.items()}, owner="me")
+
+
+def steps_of(old, new, purge=False):
+    wanted = dataclasses.replace(read(new), owner="")
+    return plan.Planner(wanted, read(old), Facts(), purge).plan()
+
+
+def table(*columns, **more):
+    return {"name": "t", "columns": [{"name": name, "type": kind} for name, kind in columns], **more}
+
+
+OLD = [table(("a", "integer"), ("b", "text"), indexes=[{"name": "i", "columns": ["a"]}])]
+
+
+def test_nothing_to_do():
+    assert steps_of(OLD, OLD) == plan.Plan([], [])
+
+
+def test_what_is_undeclared_is_told_or_goes():
+    new = [table(("a", "integer"))]
+    assert steps_of(OLD, new) == plan.Plan([], ["column customer.t.b", "index customer.i"])
+    found = steps_of(OLD, new, purge=True)
+    assert {hazard for step in found.steps for hazard in step.hazards} == {steps.DELETES_DATA, steps.DROPS_INDEX}
+    assert not found.undeclared
+
+
+def test_an_index_is_replaced_without_a_gap():
+    found = steps_of(OLD, [table(("a", "integer"), ("b", "text"), indexes=[{"name": "i", "columns": ["b"]}])]).steps
+    assert [step.sql.split('"')[0].strip() for step in found] == ["ALTER INDEX", "CREATE INDEX CONCURRENTLY", "DROP INDEX CONCURRENTLY"]
+    assert [step.stage for step in found] == [steps.MAIN, steps.BUILD, steps.CLEAN]
+    assert not any(step.hazards for step in found)
+
+
+def test_not_null_goes_by_way_of_a_check():
+    new = [{**OLD[0], "columns": [{"name": "a", "type": "integer", "nullable": False}, OLD[0]["columns"][1]]}]
+    found = steps_of(OLD, new).steps
+    assert [step.stage for step in found] == [steps.MAIN, steps.VALIDATE, steps.FINISH, steps.FINISH]
+    assert found[0].sql.endswith("NOT VALID") and found[2].sql.endswith("SET NOT NULL")
+
+
+def test_hazards_are_named_with_their_cure():
+    found = steps_of(OLD, [table(("a", "bigint"), ("b", "text"), indexes=[{"name": "i", "columns": ["a"]}])]).steps
+    (line,) = steps.forbidden(found, [])
+    assert "TYPE bigint" in line and "Add rewrites_table to allow" in line
+    assert steps.forbidden(found, [steps.REWRITES_TABLE]) == []
+
+
+def test_a_rename_asks_for_locks_by_the_old_name():
+    new = [{**OLD[0], "name": "new", "renamed_from": "t"}]
+    found = steps_of(OLD, new).steps
+    assert [step.sql for step in found] == ['ALTER TABLE "customer"."t" RENAME TO "new"']
+    assert found[0].locks == ((("customer", "t"), steps.ACCESS_EXCLUSIVE),)
+
+
+@pytest.mark.parametrize(("old", "new"), [(["a", "b"], ["a"]), (["a", "b"], ["b", "a"])])
+def test_enums_only_grow(old, new):
+    wanted = declare.schema("customer", "", {"enums": [{"name": "e", "values": new}]})
+    live = declare.schema("customer", "", {"enums": [{"name": "e", "values": old}]})
+    with pytest.raises(steps.PlanError):
+        plan.Planner(wanted, live, Facts()).plan()
