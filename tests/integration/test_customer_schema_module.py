@@ -165,7 +165,7 @@ SQL_PAYLOADS = [
     "x -- y",
     "'a' \n'b'; DROP TABLE public.victim",
 ]
-SQL_PLACES = ("type", "default", "generated", "check", "index columns", "index where", "partition_by", "view query", "definition", "definition after a table")
+SQL_PLACES = ("two defaults", "type", "default", "generated", "check", "index columns", "index where", "partition_by", "view query", "definition", "definition after a table")
 FOREIGN = {"columns": ["a"], "references": {"table": "t", "columns": ["a"]}}
 
 
@@ -206,6 +206,7 @@ def placed(text: str) -> dict[str, dict]:
         "partition_by": table(partition_by=f"RANGE (a) {text}"),
         "enum name": {"enums": [{"name": text, "values": ["x"]}]},
         "enum value": {"enums": [{"name": "e", "values": [text]}]},
+        "two defaults": {"tables": [{"name": "t", "columns": [{**COLUMN, "type": "text", "default": "E'\\'"}, {"name": text, "type": "text", "default": f"'));{text}--'"}]}]},
         "view name": {"views": [{"name": text, "query": "SELECT 1 AS n"}]},
         "view query": {"views": [{"name": "v", "query": f"SELECT {text}"}]},
         "definition": {"definition": text},
