@@ -166,7 +166,10 @@ def test_nothing_to_do_writes_nothing_and_locks_nothing(access):
     access.sql("VACUUM")
     access.sql("CHECKPOINT")
     touched = "SELECT sum(n_tup_ins + n_tup_upd + n_tup_del) FROM pg_stat_sys_tables"
-    locks = "SELECT count(*) FROM pg_stat_activity a JOIN pg_locks l USING (pid) WHERE application_name = 'crm.platform' AND l.mode !~ 'AccessShare|^ExclusiveLock$'"
+    locks = (
+        "SELECT count(*) FROM pg_stat_activity a JOIN pg_locks l USING (pid)"
+        " WHERE application_name = 'crm.platform' AND l.mode !~ 'AccessShare|^ExclusiveLock$'"
+    )
     blocker = access.server.connect(access.database)
     blocker.autocommit = False
     # Stands in the way of anything stronger than ACCESS SHARE.

@@ -52,9 +52,14 @@ def test_items_of_a_list(text, entry):
     assert model.parse_item(text) == (grantee, grantor, frozenset(rights), frozenset(options))
 
 
+def parsed(rights):
+    """'r*w' -> (rights, those with the grant option)"""
+    return frozenset(rights.replace("*", "")), frozenset(rights[at - 1] for at, char in enumerate(rights) if char == "*")
+
+
 def converge(items, wanted, exact=True, owner="o"):
     way = acl.Converge([model.parse_item(item) for item in items], owner, owner, lambda who: exact)
-    goal = {who: (frozenset(rights.replace("*", "")), frozenset(rights[at - 1] for at, char in enumerate(rights) if char == "*")) for who, rights in wanted.items()}
+    goal = {who: parsed(rights) for who, rights in wanted.items()}
     operations = way.run({"": goal}, frozenset())
     return [f"{'+' if one.give else '-'}{one.letter}{'*' if one.option else ''} {one.grantee}{' cascade' if one.cascade else ''}" for one in operations], way
 
@@ -82,9 +87,7 @@ def test_any_list_becomes_any_other(given_rights, wanted):
     items = [f"{who}={letter}{'*' if option else ''}/{by}" for who, by, letter, option in given_rights if by == "o" or by < who]
     operations, way = converge(items, wanted)
     held = acl.held(way.lists[""].entries())
-    goal = {who: frozenset(rights.replace("*", "")) for who, rights in wanted.items()}
-    assert {who: both[0] for who, both in held.items() if who != "o"} == goal and way.stuck == []
-    assert all(both[1] == frozenset(wanted[who][at - 1] for at, char in enumerate(wanted[who]) if char == "*") for who, both in held.items() if who != "o")
+    assert {who: both for who, both in held.items() if who != "o"} == {who: parsed(rights) for who, rights in wanted.items()} and way.stuck == []
     again = acl.Converge(way.lists[""].entries(), "o", "o", lambda who: True)
     full = {who: (both[0], both[1]) for who, both in held.items()}
     assert again.run({"": full}, frozenset()) == [] and isinstance(operations, list)
