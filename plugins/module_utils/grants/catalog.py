@@ -19,7 +19,6 @@ from .model import (
     DATABASE,
     FUNCTION,
     GRANTORS_SINCE,
-    PUBLIC,
     SCHEMA,
     SEQUENCE,
     TABLE,
@@ -34,8 +33,6 @@ from .model import (
     Role,
     Server,
     Thing,
-    is_system_role,
-    is_system_schema,
     parse_item,
 )
 
@@ -182,10 +179,9 @@ def read_roles(session: Session, live: Live) -> None:
         live.settings[(role, database)] = dict(one.split("=", 1) for one in config)
 
 
-def read(session: Session, declared: Declared, everything: bool = False, columns: bool = False) -> Live:
+def read(session: Session, declared: Declared, columns: bool = False) -> Live:
     """All that the declaration needs.
 
-    :param everything: read the objects of every schema, as a report of roles wants it.
     :param columns: read the names of all columns, not just of those with rights of their own.
     """
     live = Live(read_server(session))
@@ -200,14 +196,14 @@ def read(session: Session, declared: Declared, everything: bool = False, columns
         for role, database, kind, here, catalog, count, what in _rows(session, DEPENDENCIES, (leaving,)):
             told = "other" if catalog == "pg_default_acl" and kind == "o" else DEPENDENCY_KINDS.get(kind, "other")
             live.dependencies.append(Dependency(role, database, told, here, what, count, catalog))
-    everywhere = everything or any(one.here and one.database for one in live.dependencies)
+    everywhere = any(one.here and one.database for one in live.dependencies)
     for name, owner, acl, template in _rows(session, DATABASES):
         live.objects[Object(DATABASE, "", name)] = Thing(owner, _acl(acl), extension=template)
     spoken, inside = declared.schemas(), []
     for oid, name, owner, acl, extension in _rows(session, SCHEMAS):
         live.objects[Object(SCHEMA, "", name)] = Thing(owner, _acl(acl), oid=oid, extension=extension)
         # Rights on the system's own schemas are looked at only to take them from a role that leaves.
-        if name in spoken or declared.bounds.schema(name) or (everywhere and (live.dependencies or not is_system_schema(name))):
+        if name in spoken or declared.bounds.schema(name) or everywhere:
             inside.append(oid)
     _read_relations(session, live, inside, declared, columns)
     for oid, schema, name, types, owner, acl, extension in _rows(session, FUNCTIONS, (inside,)):
@@ -324,17 +320,3 @@ def _quals(told: str) -> str:
                 return tree_of(told[match.end() : position + 1])
         position += 1
     return ""
-
-
-def role_schemas(live: Live) -> list[str]:
-    """The schemas whose objects were read."""
-    return sorted({thing.schema for thing in live.objects if thing.schema})
-
-
-def known_roles(live: Live) -> set[str]:
-    return {PUBLIC, *live.roles}
-
-
-def users(live: Live) -> list[str]:
-    """All roles but PostgreSQL's own."""
-    return sorted(name for name in live.roles if not is_system_role(name))

@@ -210,12 +210,12 @@ def _target(one: dict, place: str, options: t.Sequence[str] = TARGETS) -> Target
     if not given:
         raise AccessError(f"{place} names nothing to grant on; give one of {', '.join(options)}")
     if not chosen:
-        return Target(SCHEMA, names=_listed_or_one(one["schema"], f"{place}: schema"))
+        return Target(SCHEMA, names=(_name(one["schema"], f"{place}: schema"),))
     option = chosen[0]
     if option == "database":
         if one.get("schema") is not None:
             raise AccessError(f"{place}: database and schema are given; write an entry for each")
-        return Target(DATABASE, names=_listed_or_one(one["database"], f"{place}: database"))
+        return Target(DATABASE, names=(_name(one["database"], f"{place}: database"),))
     if one.get("schema") is None:
         raise AccessError(f"{place}: {option} stand in a schema; name it with schema")
     schema = _name(one["schema"], f"{place}: schema")
@@ -232,10 +232,6 @@ def _target(one: dict, place: str, options: t.Sequence[str] = TARGETS) -> Target
     if one[option] == ALL:
         return Target(LISTS[option], schema, None)
     return Target(LISTS[option], schema, _names(one[option], f"{place}: {option}", "list at least one, or write all"))
-
-
-def _listed_or_one(value: t.Any, place: str) -> tuple:
-    return (_name(value, place),)
 
 
 def _grant(one: t.Any, place: str) -> DeclaredGrant:

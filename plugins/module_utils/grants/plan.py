@@ -144,7 +144,7 @@ class _Planner:
 
     def _check_policies(self) -> None:
         for one in self.declared.row_security:
-            thing = self.resolver._existing(Object(TABLE, one.schema, one.table), one.place)
+            thing = self.resolver.existing(Object(TABLE, one.schema, one.table), one.place)
             if self.live.objects[thing].relkind not in ("r", "p"):
                 raise AccessError(f"{one.place}: row security is for tables, and this is a view or foreign table; take it out")
             for policy in one.policies.values():

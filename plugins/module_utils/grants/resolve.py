@@ -63,10 +63,10 @@ class Resolver:
         """The objects of a target; those of extensions only by their names."""
         kind, schema = target.kind, target.schema
         if kind == DATABASE:
-            return [self._existing(Object(DATABASE, "", name), place) for name in target.names or ()]
+            return [self.existing(Object(DATABASE, "", name), place) for name in target.names or ()]
         if kind == SCHEMA:
-            return [self._existing(Object(SCHEMA, "", name), place) for name in target.names or ()]
-        self._existing(Object(SCHEMA, "", schema), place)
+            return [self.existing(Object(SCHEMA, "", name), place) for name in target.names or ()]
+        self.existing(Object(SCHEMA, "", schema), place)
         if target.names is None:
             if is_system_schema(schema):
                 raise AccessError(f"{place}: {schema} is PostgreSQL's own schema; name the objects that are meant")
@@ -74,9 +74,9 @@ class Resolver:
             return [thing for thing in found if not self.live.objects[thing].extension]
         if kind == FUNCTION:
             return [self._function(schema, text, place) for text in target.names]
-        return [self._existing(Object(kind, schema, name), place) for name in target.names]
+        return [self.existing(Object(kind, schema, name), place) for name in target.names]
 
-    def _existing(self, thing: Object, place: str) -> Object:
+    def existing(self, thing: Object, place: str) -> Object:
         if thing in self.live.objects:
             return thing
         for other, option in ((TABLE, "tables"), (SEQUENCE, "sequences")):
@@ -89,20 +89,20 @@ class Resolver:
     def _function(self, schema: str, text: str, place: str) -> Object:
         if "(" in text:
             name = self.live.signatures.get((schema, text)) or text
-            return self._existing(Object(FUNCTION, schema, name), place)
+            return self.existing(Object(FUNCTION, schema, name), place)
         found = self.overloads.get((schema, text), [])
         if len(found) > 1:
             listed = ", ".join(sorted(thing.name for thing in found))
             raise AccessError(f"{place}: there are several functions {text} in the schema {schema}; name the one that is meant: {listed}")
         if not found:
-            self._existing(Object(FUNCTION, schema, text), place)
+            self.existing(Object(FUNCTION, schema, text), place)
         return found[0]
 
     def columns(self, target: Target, place: str) -> list[tuple[Object, str]]:
         found = []
-        self._existing(Object(SCHEMA, "", target.schema), place)
+        self.existing(Object(SCHEMA, "", target.schema), place)
         for table, column in target.columns:
-            thing = self._existing(Object(TABLE, target.schema, table), place)
+            thing = self.existing(Object(TABLE, target.schema, table), place)
             known = self.live.columns.get(thing, {})
             if column not in known:
                 raise AccessError(
