@@ -58,11 +58,7 @@ def argument_spec() -> dict:
         "login_port": {"type": "int", "default": 5432, "aliases": ["port"]},
         "login_user": {"type": "str", "default": "postgres", "aliases": ["login"]},
         "login_password": {"type": "str", "default": "", "no_log": True},
-        "ssl_mode": {
-            "type": "str",
-            "default": "prefer",
-            "choices": ["allow", "disable", "prefer", "require", "verify-ca", "verify-full"],
-        },
+        "ssl_mode": {"type": "str", "default": "prefer", "choices": ["allow", "disable", "prefer", "require", "verify-ca", "verify-full"]},
         "ca_cert": {"type": "path", "aliases": ["ssl_rootcert"]},
         "ssl_cert": {"type": "path"},
         "ssl_key": {"type": "path", "no_log": False},

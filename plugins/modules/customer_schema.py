@@ -382,6 +382,17 @@ from ansible_collections.crm.platform.plugins.module_utils import postgres
 from ansible_collections.crm.platform.plugins.module_utils.schema import apply, converge, declare, options, scratch, steps
 
 
+class Module(postgres.Declared):
+    """Names the option and object where Ansible's own words for a string instead of a list would not."""
+
+    def fail_json(self, msg, **kwargs):
+        try:
+            declare.check_lists(self.declared)
+        except declare.DeclarationError as error:
+            msg = str(error)
+        super().fail_json(msg, **kwargs)
+
+
 def settle(module):
     """The options as the model, before anything is asked of the server."""
     declare.check_lists(module.declared)
@@ -394,7 +405,7 @@ def settle(module):
 
 
 def main():
-    module = postgres.Declared(
+    module = Module(
         argument_spec=options.argument_spec(),
         mutually_exclusive=[("definition", "tables"), ("definition", "enums"), ("definition", "views")],
         required_one_of=[("tables", "definition", "enums", "views")],

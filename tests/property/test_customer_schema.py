@@ -112,7 +112,9 @@ def columns(draw, like):
         found.append(column)
     texts = [column["name"] for column in found if column["type"] in ("text", "varchar(50)")]
     if texts and draw(st.integers(0, 3)) == 0:
-        found.append({"name": "made", "type": "text", "generated": draw(st.sampled_from([f"lower({quoted(texts[0])})", f"{quoted(texts[0])} || '!'"]))})
+        found.append(
+            {"name": "made", "type": "text", "generated": draw(st.sampled_from([f"lower({quoted(texts[0])})", f"{quoted(texts[0])} || '!'"]))}
+        )
     return found
 
 
@@ -209,7 +211,9 @@ def pairs(draw):
             before = next((other for other in first["tables"] if other["name"] == one.get("renamed_from", one["name"])), None)
             if before and draw(st.booleans()):
                 old = [column["name"] for column in before["columns"] if column["name"] not in {c["name"] for c in one["columns"]}]
-                new = [column for column in one["columns"] if column["name"] not in {c["name"] for c in before["columns"]} and "generated" not in column]
+                new = [
+                    column for column in one["columns"] if column["name"] not in {c["name"] for c in before["columns"]} and "generated" not in column
+                ]
                 if old and new:
                     new[0]["renamed_from"] = old[0]
     return first, second
@@ -246,7 +250,11 @@ def comparable(schema):
         indexes = {name: dataclasses.replace(index, columns=()) for name, index in one.indexes.items()}
         return columns, constraints, indexes, one.partition_by
 
-    return {name: of(one) for name, one in schema.tables.items()}, schema.enums, {name: (view.query, view.columns) for name, view in schema.views.items()}
+    return (
+        {name: of(one) for name, one in schema.tables.items()},
+        schema.enums,
+        {name: (view.query, view.columns) for name, view in schema.views.items()},
+    )
 
 
 def load(session, wanted):
@@ -273,7 +281,9 @@ def rows(session):
 
 def kept(before, after, wanted):
     """Nothing of before is missing in after, by the names that it has now."""
-    table_names = {one.get("renamed_from"): one["name"] for one in wanted["tables"] if one.get("renamed_from") in before and one["name"] not in before}
+    table_names = {
+        one.get("renamed_from"): one["name"] for one in wanted["tables"] if one.get("renamed_from") in before and one["name"] not in before
+    }
     column_names = {
         (one["name"], column["renamed_from"]): column["name"] for one in wanted["tables"] for column in one["columns"] if column.get("renamed_from")
     }

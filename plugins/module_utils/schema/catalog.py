@@ -248,9 +248,7 @@ def bare(expression: str) -> str:
 def parts_of_index(definition: str) -> tuple:
     """What pg_get_indexdef printed -> (keys, included columns, predicate)."""
     found = lexer.tokens(definition)
-    position = next(
-        number for number, token in enumerate(found) if token.kind == lexer.WORD and token.text == "USING"
-    )
+    position = next(number for number, token in enumerate(found) if token.kind == lexer.WORD and token.text == "USING")
     keys, position = _brackets(found, position)
     include: tuple = ()
     where = ""

@@ -56,7 +56,17 @@ class Comparison:
 class Converger:
     """:param declared: the model, or None where ``definition`` holds it as SQL."""
 
-    def __init__(self, session, declared: t.Optional[model.Schema], definition: str, name: str, owner: str, purge: bool, allow: t.Collection[str], patience: apply.Patience) -> None:
+    def __init__(
+        self,
+        session,
+        declared: t.Optional[model.Schema],
+        definition: str,
+        name: str,
+        owner: str,
+        purge: bool,
+        allow: t.Collection[str],
+        patience: apply.Patience,
+    ) -> None:
         self.session, self.declared, self.definition = session, declared, definition
         self.name, self.owner, self.purge, self.allow, self.patience = name, owner, purge, allow, patience
         self.checking = False
@@ -74,13 +84,23 @@ class Converger:
                 found = self._compare()
                 self._refuse_hazards(found.plan)
                 if found.plan.steps:
-                    apply.run(self.session, self.name, found.plan.steps, self.patience)
+                    self._apply(found.plan)
                 warnings = self._remember(found)
         else:
             self._refuse_hazards(found.plan)
             warnings = [] if check else self._remember(found)
         before, after = _as_text(found)
         return Outcome(found.plan, before, after, warnings)
+
+    def _apply(self, plan: Plan) -> None:
+        try:
+            apply.run(self.session, self.name, plan.steps, self.patience)
+        except apply.ApplyError as error:
+            if not error.done and not self.session.connection.closed:
+                # What is new was not read in the scratch schema, where the part at fault is found and named.
+                self.checking = True
+                self._compare()
+            raise
 
     def _others_time(self) -> float:
         return max(60.0, self.patience.lock / 1000 * (self.patience.retries + 1))
@@ -154,12 +174,18 @@ class Converger:
         same = {
             key
             for key, mark in reading.marks.items()
-            if key[0] != "enum" and key[1] in (declared.tables if key[0] == "table" else declared.views) and remembered.get(key) == (self._declared_digest(*key), mark)
+            if key[0] != "enum"
+            and key[1] in (declared.tables if key[0] == "table" else declared.views)
+            and remembered.get(key) == (self._declared_digest(*key), mark)
         }
         if self.purge:
             # What goes may have kept the rest from being as declared: a primary key its columns from being nullable.
             same -= {("table", name) for name in declared.tables if name in live.tables and any(beside(declared.tables[name], live.tables[name]))}
-        there = [name for name, table in declared.tables.items() if (name in live.tables or table.renamed_from in live.tables) and ("table", name) not in same]
+        there = [
+            name
+            for name, table in declared.tables.items()
+            if (name in live.tables or table.renamed_from in live.tables) and ("table", name) not in same
+        ]
         new = [name for name, table in declared.tables.items() if name not in live.tables and table.renamed_from not in live.tables]
         views = [name for name in _by_mention(declared.views) if ("view", name) not in same]
         enums = [name for name, enum in declared.enums.items() if name not in live.enums or live.enums[name].values != enum.values]
@@ -169,13 +195,14 @@ class Converger:
         needed = bool(changed_views) or any(name in live.enums for name in enums) or self.checking and bool(new or views or enums)
         if not there and not needed:
             return declared, same
-        read, self.spellings = scratch.read(
-            self.session, declared, there + (new if needed or there else []), views if needed or there else [], enums
-        )
+        read, self.spellings = scratch.read(self.session, declared, there + (new if needed or there else []), views if needed or there else [], enums)
         tables = dict(declared.tables)
         for name in there:
             tables[name] = _merged(declared.tables[name], read.tables[name], live.tables.get(name) or live.tables[declared.tables[name].renamed_from])
-        normalised_views = {name: dataclasses.replace(read.views[name], owner=view.owner, written=view.query) if name in read.views and name in live.views else view for name, view in declared.views.items()}
+        normalised_views = {
+            name: dataclasses.replace(read.views[name], owner=view.owner, written=view.query) if name in read.views and name in live.views else view
+            for name, view in declared.views.items()
+        }
         return dataclasses.replace(declared, tables=tables, views=normalised_views), same
 
     def _keys_resolved(self, live: model.Schema) -> model.Schema:
@@ -212,7 +239,9 @@ class Converger:
         if not key:
             raise DeclarationError(f"{place}: {schema}.{target} has no primary key, or is not there; list the columns that are referenced")
         if len(key) != len(foreign.columns):
-            raise DeclarationError(f"{place}: {len(foreign.columns)} columns reference a primary key of {len(key)}; list the columns that are referenced")
+            raise DeclarationError(
+                f"{place}: {len(foreign.columns)} columns reference a primary key of {len(key)}; list the columns that are referenced"
+            )
         return key
 
     # -- others that build

@@ -128,7 +128,9 @@ def _column(declared: dict, place: str) -> model.Column:
     generated = _sql(declared["generated"], f"{place}: generated") if declared.get("generated") is not None else ""
     identity = declared.get("identity") or ""
     serial = kind.lower() in sql.SERIALS
-    chosen = [option for option, value in (("default", default), ("identity", identity), ("generated", generated), ("type", serial and kind)) if value]
+    chosen = [
+        option for option, value in (("default", default), ("identity", identity), ("generated", generated), ("type", serial and kind)) if value
+    ]
     if len(chosen) > 1:
         raise DeclarationError(f"{place}: {' and '.join(chosen)} both say where the value comes from; keep one of them")
     if declared.get("collation"):
@@ -176,7 +178,12 @@ def _table(declared: dict, place: str, owner: str, schema_name: str) -> model.Ta
         add(model.Constraint(model.UNIQUE, _derived(one.get("name"), name, keys, "key", where), keys), where)
     for number, one in enumerate(declared.get("checks") or []):
         where = f"{place}: checks[{number}]"
-        add(model.Constraint(model.CHECK, _name(one.get("name"), f"{where}: name"), expression=_sql(one.get("expression") or "", f"{where}: expression")), where)
+        add(
+            model.Constraint(
+                model.CHECK, _name(one.get("name"), f"{where}: name"), expression=_sql(one.get("expression") or "", f"{where}: expression")
+            ),
+            where,
+        )
     for number, one in enumerate(declared.get("foreign_keys") or []):
         where = f"{place}: foreign_keys[{number}]"
         add(_foreign_key(one, name, columns, schema_name, where), where)
@@ -218,7 +225,9 @@ def _foreign_key(one: dict, table: str, columns: dict, schema_name: str, where: 
     for option in ("on_delete", "on_update"):
         actions[option] = (one.get(option) or "no action").replace("_", " ").lower()
         if actions[option] not in model.ACTIONS:
-            raise DeclarationError(f"{where}: {option} is {one[option]!r}; allowed are {', '.join(action.replace(' ', '_') for action in model.ACTIONS)}")
+            raise DeclarationError(
+                f"{where}: {option} is {one[option]!r}; allowed are {', '.join(action.replace(' ', '_') for action in model.ACTIONS)}"
+            )
     return model.Constraint(
         kind=model.FOREIGN,
         name=_derived(one.get("name"), table, keys, "fkey", where),

@@ -50,7 +50,8 @@ SELECT DISTINCT pg_describe_object(d.classid, d.objid, 0) AS what, c.relname AS 
   JOIN pg_class c ON c.oid = d.refobjid
   LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = d.refobjsubid AND d.refobjsubid > 0
  WHERE d.refclassid = 'pg_class'::regclass
-   AND ((d.refobjid, d.refobjsubid) IN (SELECT * FROM unnest(%(relations)s::oid[], %(columns)s::int[])) OR d.refobjid = ANY(%(whole)s::oid[]) AND d.deptype = 'n')
+   AND ((d.refobjid, d.refobjsubid) IN (SELECT * FROM unnest(%(relations)s::oid[], %(columns)s::int[]))
+     OR d.refobjid = ANY(%(whole)s::oid[]) AND d.deptype = 'n')
    AND (d.classid IN ('pg_policy'::regclass, 'pg_trigger'::regclass, 'pg_proc'::regclass) AND d.deptype = 'n'
      OR d.classid = 'pg_policy'::regclass AND d.refobjsubid > 0
      OR d.classid = 'pg_trigger'::regclass AND d.refobjsubid > 0 AND NOT (SELECT g.tgisinternal FROM pg_trigger g WHERE g.oid = d.objid)
@@ -205,7 +206,9 @@ class Facts:
         numbers = []
         for table, columns in changed.items():
             known = dict(
-                self.session.rows("SELECT attname, attnum FROM pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped", [self.oids[table]])
+                self.session.rows(
+                    "SELECT attname, attnum FROM pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped", [self.oids[table]]
+                )
             )
             numbers += [known[column] for column in columns]
         return {"relations": relations, "columns": numbers, "whole": [self.oids[name] for name in goes]}

@@ -121,9 +121,7 @@ def check_type(sql: str) -> None:
     """SqlError unless it looks like the name of a type: words, dots, sizes in brackets, array brackets."""
     found = check_fragment(sql)
     strange = [
-        token.text
-        for token in found
-        if not (token.kind in (SPACE, WORD, QUOTED, NUMBER) or token.text in ("(", ")", "[", "]", ",", ".", "%"))
+        token.text for token in found if not (token.kind in (SPACE, WORD, QUOTED, NUMBER) or token.text in ("(", ")", "[", "]", ",", ".", "%"))
     ]
     solid = [token for token in found if token.kind != SPACE]
     if len(split_top(sql)) > 1:
@@ -132,7 +130,20 @@ def check_type(sql: str) -> None:
         raise SqlError(f"is no type (at {(strange or [solid[0].text])[0]!r}); write one such as text, numeric(10,2) or varchar(100)[]")
     # What may follow a type in a column's definition is an option of its own.
     for token in solid:
-        if token.kind == WORD and token.name in ("not", "null", "default", "primary", "unique", "references", "check", "collate", "constraint", "generated", "storage", "compression"):
+        if token.kind == WORD and token.name in (
+            "not",
+            "null",
+            "default",
+            "primary",
+            "unique",
+            "references",
+            "check",
+            "collate",
+            "constraint",
+            "generated",
+            "storage",
+            "compression",
+        ):
             raise SqlError(f"holds {token.text!r}, which is not part of a type; use the option of that name")
 
 

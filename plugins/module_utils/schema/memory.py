@@ -28,7 +28,9 @@ def digest(declared: t.Any) -> str:
 
 def read(session, schema: str) -> dict:
     """(kind, name) -> (digest of the declaration, mark of the live object); empty where there is none or it may not be read."""
-    there = session.value("SELECT CASE WHEN to_regclass(%s) IS NOT NULL THEN has_table_privilege(to_regclass(%s), 'SELECT') END", [identifier(SCHEMA, TABLE)] * 2)
+    there = session.value(
+        "SELECT CASE WHEN to_regclass(%s) IS NOT NULL THEN has_table_privilege(to_regclass(%s), 'SELECT') END", [identifier(SCHEMA, TABLE)] * 2
+    )
     if not there:
         return {}
     return {(row.kind, row.name): (row.declared, row.live) for row in session.rows(_READ, [schema])}

@@ -31,11 +31,7 @@ _COLUMNS = _list(
 _FOREIGN_KEYS = _list(
     name={"type": "str"},
     columns={**_STRINGS, "required": True},
-    references={
-        "type": "dict",
-        "required": True,
-        "options": {"schema": {"type": "str"}, "table": _NAME, "columns": _STRINGS},
-    },
+    references={"type": "dict", "required": True, "options": {"schema": {"type": "str"}, "table": _NAME, "columns": _STRINGS}},
     on_delete=_ACTION,
     on_update=_ACTION,
     deferrable={"type": "bool", "default": False},
@@ -76,12 +72,7 @@ def argument_spec() -> dict:
         "views": _list(name=_NAME, query={"type": "str", "required": True}),
         "definition": {"type": "str"},
         "purge": {"type": "bool", "default": False},
-        "allow": {
-            "type": "list",
-            "elements": "str",
-            "default": [],
-            "choices": ["deletes_data", "rewrites_table", "blocks_writes", "drops_index"],
-        },
+        "allow": {"type": "list", "elements": "str", "default": [], "choices": ["deletes_data", "rewrites_table", "blocks_writes", "drops_index"]},
         "lock_timeout": {"type": "str", "default": "3s"},
         "lock_retries": {"type": "int", "default": 10},
         "statement_timeout": {"type": "str", "default": "0"},

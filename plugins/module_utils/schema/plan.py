@@ -110,7 +110,12 @@ class Planner:
             owner = f" AUTHORIZATION {identifier(self.wanted.owner)}" if self.wanted.owner else ""
             self.step(SCHEMA, f"CREATE SCHEMA {identifier(name)}{owner}", "it is missing", f"schema {name}")
         elif self.wanted.owner and self.wanted.owner != self.live.owner:
-            self.step(SCHEMA, f"ALTER SCHEMA {identifier(name)} OWNER TO {identifier(self.wanted.owner)}", f"it belongs to {self.live.owner}", f"schema {name}")
+            self.step(
+                SCHEMA,
+                f"ALTER SCHEMA {identifier(name)} OWNER TO {identifier(self.wanted.owner)}",
+                f"it belongs to {self.live.owner}",
+                f"schema {name}",
+            )
 
     # -- renames
 
@@ -123,17 +128,27 @@ class Planner:
                 found = _table_renamed(found, self.live.name, table.renamed_from, name)
                 self.old_tables[name] = table.renamed_from
                 text = sql.alter(self.live.name, table.renamed_from, f"RENAME TO {identifier(name)}")
-                self.step(tables.RENAME, text, f"renamed_from is {table.renamed_from}; its rows stay", self._named("table", name), locks=self._lock(name))
+                self.step(
+                    tables.RENAME, text, f"renamed_from is {table.renamed_from}; its rows stay", self._named("table", name), locks=self._lock(name)
+                )
             if name in found:
                 for column in table.columns.values():
                     old = column.renamed_from
                     if old and column.name not in found[name].columns and old in found[name].columns:
                         if old in table.columns:
-                            raise PlanError(f"column {name}.{column.name}: renamed_from is {old}, which is declared as a column of its own; keep one of both")
+                            raise PlanError(
+                                f"column {name}.{column.name}: renamed_from is {old}, which is declared as a column of its own; keep one of both"
+                            )
                         found = _column_renamed(found, self.live.name, name, old, column.name)
                         self.old_columns[name, column.name] = old
                         text = sql.alter(self.live.name, name, f"RENAME COLUMN {identifier(old)} TO {identifier(column.name)}")
-                        self.step(tables.RENAME + 1, text, f"renamed_from is {old}; its values stay", self._named("column", f"{name}.{column.name}"), locks=self._lock(name))
+                        self.step(
+                            tables.RENAME + 1,
+                            text,
+                            f"renamed_from is {old}; its values stay",
+                            self._named("column", f"{name}.{column.name}"),
+                            locks=self._lock(name),
+                        )
         return dataclasses.replace(self.live, tables=found)
 
     def _lock(self, table: str, mode: str = ACCESS_EXCLUSIVE) -> tuple:
@@ -180,7 +195,9 @@ class Planner:
                 known = self.wanted.tables.get(target) or self.after.tables.get(target)
                 if known is None or target in self.wanted.absent:
                     raise PlanError(f"{what}: references the table {target}, which is neither declared nor there; declare it or correct the name")
-                if not _has_key(known, constraint.target_columns) and not (target in self.after.tables and _has_key(self.after.tables[target], constraint.target_columns)):
+                if not _has_key(known, constraint.target_columns) and not (
+                    target in self.after.tables and _has_key(self.after.tables[target], constraint.target_columns)
+                ):
                     raise PlanError(
                         f"{what}: {target} has no primary key or unique constraint on ({', '.join(constraint.target_columns)}); "
                         "declare one there, or reference the columns that have one"
@@ -212,7 +229,9 @@ class Planner:
                 "or add a column of a new enum, fill it, and drop the old column"
             )
         if [value for value in wanted.values if value in live.values] != list(live.values):
-            raise PlanError(f"{what}: PostgreSQL cannot change the order of values that are there; declare them as ({', '.join(live.values)}), with new ones in between")
+            raise PlanError(
+                f"{what}: PostgreSQL cannot change the order of values that are there; declare them as ({', '.join(live.values)}), with new ones in between"
+            )
         there = list(live.values)
         for number, value in enumerate(wanted.values):
             if value in there:
@@ -239,7 +258,14 @@ class Planner:
             locks = self._lock(constraint.target[1], SHARE_ROW_EXCLUSIVE) if constraint.target[0] == schema else ()
             text = sql.alter(schema, name, f"ADD {sql.constraint(constraint)}")
             late = self.key_comes_late(constraint)
-            self.step(foreign, text, "it is missing", self._named("constraint", f"{name}.{constraint.name}"), stage=tables.FINISH if late else MAIN, locks=locks)
+            self.step(
+                foreign,
+                text,
+                "it is missing",
+                self._named("constraint", f"{name}.{constraint.name}"),
+                stage=tables.FINISH if late else MAIN,
+                locks=locks,
+            )
         for index in table.indexes.values():
             self.step(index_order, sql.index(schema, name, index), "it is missing; the table is new", self._named("index", index.name))
         if table.comment:
@@ -304,8 +330,15 @@ class Planner:
                 if constraint.target[0] != self.live.name or constraint.target[1] not in names or constraint.target[1] == name:
                     continue
                 what = self._named("constraint", f"{name}.{constraint.name}")
-                if name not in names and not self.purge and constraint.name not in self._declared_constraints(name) and not self._loses(name, constraint):
-                    raise PlanError(f"table {self.live.name}.{constraint.target[1]} cannot go: {what} references it; drop that one first, or set purge")
+                if (
+                    name not in names
+                    and not self.purge
+                    and constraint.name not in self._declared_constraints(name)
+                    and not self._loses(name, constraint)
+                ):
+                    raise PlanError(
+                        f"table {self.live.name}.{constraint.target[1]} cannot go: {what} references it; drop that one first, or set purge"
+                    )
                 if name in names or self._loses(name, constraint):
                     text = sql.alter(self.live.name, name, f"DROP CONSTRAINT {identifier(constraint.name)}")
                     self.step(tables.DROP_CONSTRAINT - 2, text, "the table that it references is dropped", what, locks=self._lock(name))
@@ -333,15 +366,27 @@ class Planner:
                         continue
                     going.add(what)
                     if stage is None or not _has_key(self.wanted.tables[target], foreign.target_columns):
-                        raise PlanError(f"{what} references ({', '.join(key.columns)}) of {target}, whose key {key.name} is to go; declare that foreign key otherwise, or drop it first")
+                        raise PlanError(
+                            f"{what} references ({', '.join(key.columns)}) of {target}, whose key {key.name} is to go; "
+                            "declare that foreign key otherwise, or drop it first"
+                        )
                     first, last = (29, 35) if stage != MAIN else (tables.DROP_CONSTRAINT - 1, tables.ADD_FOREIGN)
                     locks = self._lock(name) + self._lock(target)
-                    self.step(first, sql.alter(self.live.name, name, f"DROP CONSTRAINT {identifier(foreign.name)}"), "it rests on a key that is replaced", what, stage=stage, locks=locks)
+                    self.step(
+                        first,
+                        sql.alter(self.live.name, name, f"DROP CONSTRAINT {identifier(foreign.name)}"),
+                        "it rests on a key that is replaced",
+                        what,
+                        stage=stage,
+                        locks=locks,
+                    )
                     valid = "" if table.partition_by else " NOT VALID"
                     text = sql.alter(self.live.name, name, f"ADD {sql.constraint(foreign)}{valid}")
                     # A key that had to go early is built anew beside the writers, and there at the end.
                     last, back = (35, tables.FINISH) if not self.after.tables[target].partition_by else (last, stage)
-                    self.step(last, text, "it comes back, on the new key", what, (BLOCKS_WRITES,) if table.partition_by else (), stage=back, locks=locks)
+                    self.step(
+                        last, text, "it comes back, on the new key", what, (BLOCKS_WRITES,) if table.partition_by else (), stage=back, locks=locks
+                    )
                     if valid and foreign.validated:
                         text = sql.alter(self.live.name, name, f"VALIDATE CONSTRAINT {identifier(foreign.name)}")
                         self.step(10, text, "it is as valid as before", what, stage=tables.VALIDATE_FINISH)
@@ -373,7 +418,10 @@ class Planner:
         purged = {name for name in undeclared if self.purge}
         for view in self.facts.views_over(sorted(purged)) if purged else ():
             if view.schema != self.live.name:
-                raise PlanError(f"view {view.schema}.{view.name} shows views of {self.live.name} that are not declared, and purge is to remove them; drop that view first, or declare them")
+                raise PlanError(
+                    f"view {view.schema}.{view.name} shows views of {self.live.name} that are not declared, and purge is to remove them; "
+                    "drop that view first, or declare them"
+                )
             aside += [view] if view not in aside else []
         for view in aside:
             if (view.schema, view.name) not in again and not (view.schema == self.live.name and view.name in self.wanted.views):
@@ -381,7 +429,11 @@ class Planner:
         self._refuse_old_names(view for (schema, name), view in again.items() if not (schema == self.live.name and name in purged))
         aside_names = [(view.schema, view.name) for view in aside]
         for schema, name in aside_names:
-            reason = "it is not declared" if (schema == self.live.name and name in purged) else "a column or view that it shows is changed; it comes back after"
+            reason = (
+                "it is not declared"
+                if (schema == self.live.name and name in purged)
+                else "a column or view that it shows is changed; it comes back after"
+            )
             self.step(tables.DROP_VIEW + order, f"DROP VIEW {identifier(schema, name)}", reason, f"view {schema}.{name}")
             order = min(order + 1, 9)
         for name in undeclared:
@@ -409,7 +461,9 @@ class Planner:
                     )
 
     def _views_in_the_way(self, dropped: list) -> list:
-        changed = {self._actual(table): {self.old_columns.get((table, column), column) for column in columns} for table, columns in self.disturbed.items()}
+        changed = {
+            self._actual(table): {self.old_columns.get((table, column), column) for column in columns} for table, columns in self.disturbed.items()
+        }
         lost = {
             (self._actual(table), self.old_columns.get((table, column), column))
             for table, columns in self.disturbed.items()
@@ -421,7 +475,8 @@ class Planner:
             return []
         for other in self.facts.users_of(changed, goes):
             raise PlanError(
-                f"{other.what} uses {other.column and f'column {other.column} of '}{self.live.name}.{other.table}, and PostgreSQL will not change it meanwhile; "
+                f"{other.what} uses {other.column and f'column {other.column} of '}{self.live.name}.{other.table}, "
+                "and PostgreSQL will not change it meanwhile; "
                 "drop it, run again, and make it anew"
             )
         aside = self.facts.views_on(changed, goes)
@@ -429,13 +484,17 @@ class Planner:
             mine = view.schema == self.live.name and (view.name in self.wanted.views or self.purge and view.name in self.live.views)
             bad = [f"{table}.{column}" for table, column in view.columns if (table, column) in lost or table in goes]
             if bad and not mine:
-                raise PlanError(f"view {view.schema}.{view.name} shows {bad[0]}, which is to be dropped; change or drop the view first, or declare it without that column")
+                raise PlanError(
+                    f"view {view.schema}.{view.name} shows {bad[0]}, which is to be dropped; change or drop the view first, or declare it without that column"
+                )
         return aside
 
     def _view(self, wanted: model.View, aside: bool, place: int) -> int:
         live = self.live.views.get(wanted.name)
         what = self._named("view", wanted.name)
-        same = ("view", wanted.name) in self.same or (live is not None and live.query == wanted.query and live.columns == (wanted.columns or live.columns))
+        same = ("view", wanted.name) in self.same or (
+            live is not None and live.query == wanted.query and live.columns == (wanted.columns or live.columns)
+        )
         if live is not None and same and not aside:
             return place
         text = sql.view(self.wanted.name, dataclasses.replace(wanted, options=live.options if live else ()))
@@ -443,10 +502,17 @@ class Planner:
             self.step(place, text, "it is missing", what)
             return place + 1
         if not aside and _replaceable(wanted, live):
-            self.step(place, sql.view(self.wanted.name, dataclasses.replace(wanted, options=live.options), replace=True), "its query is another", what)
+            self.step(
+                place, sql.view(self.wanted.name, dataclasses.replace(wanted, options=live.options), replace=True), "its query is another", what
+            )
             return place + 1
         if not aside:
-            self.step(tables.DROP_VIEW + 9, f"DROP VIEW {identifier(self.live.name, wanted.name)}", "its columns change, so that it cannot be replaced in place", what)
+            self.step(
+                tables.DROP_VIEW + 9,
+                f"DROP VIEW {identifier(self.live.name, wanted.name)}",
+                "its columns change, so that it cannot be replaced in place",
+                what,
+            )
         self.step(place, text, "it comes back" if same else "its query is another", what)
         return self._rights(self.live.name, dataclasses.replace(live, acl=self.facts.view_rights(self.live.name, wanted.name)), place + 1)
 
@@ -455,7 +521,9 @@ class Planner:
         if view.options:
             text += f" WITH ({', '.join(f'{identifier(key)} = {literal(value)}' for key, value in view.options)})"
         self.step(place, f"{text} AS {view.query}", "it had to step aside and comes back as it was", f"view {view.schema}.{view.name}")
-        live = model.View(view.name, view.query, owner=view.owner, options=view.options, comment=view.comment, acl=self.facts.view_rights(view.schema, view.name))
+        live = model.View(
+            view.name, view.query, owner=view.owner, options=view.options, comment=view.comment, acl=self.facts.view_rights(view.schema, view.name)
+        )
         return self._rights(view.schema, live, place + 1)
 
     def _rights(self, schema: str, live: model.View, place: int) -> int:
@@ -506,7 +574,9 @@ def beside(declared: model.Table, live: model.Table) -> tuple:
 def _has_key(table: model.Table, columns: tuple) -> bool:
     keys = table.of_kind(model.PRIMARY, model.UNIQUE).values()
     plain = {tuple(sorted(identifier(column) for column in key.columns)) for key in keys}
-    plain |= {tuple(sorted(_requoted(key) for key in index.keys)) for index in table.indexes.values() if index.unique and index.valid and not index.where}
+    plain |= {
+        tuple(sorted(_requoted(key) for key in index.keys)) for index in table.indexes.values() if index.unique and index.valid and not index.where
+    }
     return tuple(sorted(identifier(column) for column in columns)) in plain
 
 
@@ -582,7 +652,9 @@ def _column_renamed(found: dict, schema: str, table_name: str, old: str, new: st
                 for key, column in table.columns.items()
             }
             indexes = {
-                key: dataclasses.replace(one, keys=tuple(map(text, one.keys)), where=text(one.where), include=of(one.include), columns=of(one.columns))
+                key: dataclasses.replace(
+                    one, keys=tuple(map(text, one.keys)), where=text(one.where), include=of(one.include), columns=of(one.columns)
+                )
                 for key, one in table.indexes.items()
             }
             table = dataclasses.replace(table, columns=columns, indexes=indexes, partition_by=text(table.partition_by))

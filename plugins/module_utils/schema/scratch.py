@@ -146,7 +146,11 @@ def _blame(session, name: str, declared: model.Table, place: str) -> None:
     for key, constraint in declared.constraints.items():
         if constraint.kind != model.FOREIGN:
             probe = dataclasses.replace(declared, name="probe", columns=plain_columns, constraints={key: constraint}, indexes={}, partition_by="")
-            _probe(session, sql.table(name, probe), f"{place}: constraint {constraint.name}{f': {constraint.expression!r}' if constraint.expression else ''}")
+            _probe(
+                session,
+                sql.table(name, probe),
+                f"{place}: constraint {constraint.name}{f': {constraint.expression!r}' if constraint.expression else ''}",
+            )
 
 
 def _probe(session, statement: str, place: str) -> None:
@@ -200,7 +204,12 @@ def _check_statement(statement: str, place: str) -> None:
             raise DeclarationError(f"{place}: name {token.text!r} {name_problem(token.name)}")
     rest = words[len(match) :]
     names = [token.text.lower() for token in rest]
-    if "as" in names and match[-1] == "table" and match[0] == "create" and not any(names[number : number + 2] == ["always", "as"] for number in range(len(names))):
+    if (
+        "as" in names
+        and match[-1] == "table"
+        and match[0] == "create"
+        and not any(names[number : number + 2] == ["always", "as"] for number in range(len(names)))
+    ):
         if names.index("as") <= 3:
             raise DeclarationError(f"{place} copies rows; write the columns")
     if match == ("create", "type") and "enum" not in names:
@@ -217,7 +226,10 @@ def _check_statement(statement: str, place: str) -> None:
         while spot < len(rest) and names[spot] in ("only", "if", "not", "exists"):
             spot += 1
         if spot + 1 < len(rest) and rest[spot + 1].text == ".":
-            raise DeclarationError(f"{place} names {rest[spot].text}.{rest[spot + 2].text if spot + 2 < len(rest) else ''} with its schema; write it without, the schema is the option's")
+            raise DeclarationError(
+                f"{place} names {rest[spot].text}.{rest[spot + 2].text if spot + 2 < len(rest) else ''} with its schema; "
+                "write it without, the schema is the option's"
+            )
     if match == ("alter", "table") and not {"add"} & set(names):
         raise DeclarationError(f"{place}: of ALTER TABLE only ADD is allowed; write the table as it is to be")
 

@@ -91,10 +91,17 @@ class TableDiff:
                 "PostgreSQL cannot change that in place: declare it as it is, or make a new table and move the rows"
             )
         if (wanted.partition_of, wanted.bound) != (live.partition_of, live.bound):
-            raise PlanError(f"{self.named('table')}: it is a partition of {live.partition_of or 'nothing'} {live.bound}, which cannot be changed; declare it so")
+            raise PlanError(
+                f"{self.named('table')}: it is a partition of {live.partition_of or 'nothing'} {live.bound}, which cannot be changed; declare it so"
+            )
         if wanted.comment is not None and (wanted.comment or None) != live.comment:
             self.step(
-                MAIN, COMMENT, sql.comment("TABLE", self.quoted, wanted.comment), "another comment is declared", self.named("table"), lock=SHARE_UPDATE_EXCLUSIVE
+                MAIN,
+                COMMENT,
+                sql.comment("TABLE", self.quoted, wanted.comment),
+                "another comment is declared",
+                self.named("table"),
+                lock=SHARE_UPDATE_EXCLUSIVE,
             )
 
     # -- columns
@@ -118,7 +125,9 @@ class TableDiff:
     def _has_to_be_made_anew(self, wanted: model.Column, live: model.Column) -> bool:
         if wanted.generated:
             inputs = lexer.names(wanted.generated)
-            changed = {name for name, column in self.wanted.columns.items() if name in self.live.columns and self.live.columns[name].type != column.type}
+            changed = {
+                name for name, column in self.wanted.columns.items() if name in self.live.columns and self.live.columns[name].type != column.type
+            }
             return wanted.generated != live.generated or (wanted.type, wanted.collation) != (live.type, live.collation) or bool(inputs & changed)
         return False
 
@@ -148,7 +157,9 @@ class TableDiff:
         what = self.named("column", column.name)
         filled = bool(column.default or column.identity or column.generated or column.serial)
         if not column.nullable and not filled and self.facts.has_rows(self.wanted.name):
-            raise PlanError(f"{what}: it is not nullable, and the table has rows that would have no value; give it a default, or make it nullable first")
+            raise PlanError(
+                f"{what}: it is not nullable, and the table has rows that would have no value; give it a default, or make it nullable first"
+            )
         definition = sql.column(column)
         hazards: tuple = ()
         if filled and self.facts.adding_rewrites(self.wanted, column):
@@ -171,7 +182,9 @@ class TableDiff:
             self.alter(TYPE - 1, f"ALTER COLUMN {column} DROP IDENTITY", "it is no longer an identity", what)
         if live.serial and not wanted.serial:
             self.alter(TYPE - 1, f"ALTER COLUMN {column} DROP DEFAULT", "its numbers no longer come from the sequence", what)
-            self.step(MAIN, TYPE, f"DROP SEQUENCE {identifier(self.schema, live.serial)}", "the column that owned it takes no number from it", what, lock="")
+            self.step(
+                MAIN, TYPE, f"DROP SEQUENCE {identifier(self.schema, live.serial)}", "the column that owned it takes no number from it", what, lock=""
+            )
             has_default = False
         if retyped:
             if has_default:
@@ -183,7 +196,12 @@ class TableDiff:
                 self.step(MAIN, TYPE + 3, text, "its numbers go as far as the column's type", what, lock="")
         if wanted.default != (live.default if has_default else "") and not wanted.serial:
             if wanted.default:
-                self.alter(ALTER, f"ALTER COLUMN {column} SET DEFAULT {wanted.written[0] if wanted.written else wanted.default}", "another default is declared", what)
+                self.alter(
+                    ALTER,
+                    f"ALTER COLUMN {column} SET DEFAULT {wanted.written[0] if wanted.written else wanted.default}",
+                    "another default is declared",
+                    what,
+                )
             elif has_default:
                 self.alter(TYPE - 1, f"ALTER COLUMN {column} DROP DEFAULT", "no default is declared", what)
         stage = self._nullable(wanted, live, what)
@@ -198,9 +216,7 @@ class TableDiff:
         self.disturbed[wanted.name] = "retyped"
         change = self.facts.type_change(live, wanted)
         if change is None:
-            raise PlanError(
-                f"{what}: PostgreSQL knows no way from {live.type} to {wanted.type}; add a new column, fill it, and drop the old one"
-            )
+            raise PlanError(f"{what}: PostgreSQL knows no way from {live.type} to {wanted.type}; add a new column, fill it, and drop the old one")
         hazards = []
         column = identifier(wanted.name)
         if not kinds.keeps_values(live.type, wanted.type):
@@ -250,9 +266,21 @@ class TableDiff:
             raise PlanError(f"{what}: it is not to be null, and there are rows in which it is; fill them, for example with UPDATE, and run again")
         if not left:
             # While the table is locked for writers this check is only noted; reading the rows comes after, with nobody kept out.
-            self.alter(ADD_CONSTRAINT, f"ADD CONSTRAINT {identifier(helper)} CHECK ({column} IS NOT NULL) NOT VALID", "it is not to be null: no new null from here on", what)
+            self.alter(
+                ADD_CONSTRAINT,
+                f"ADD CONSTRAINT {identifier(helper)} CHECK ({column} IS NOT NULL) NOT VALID",
+                "it is not to be null: no new null from here on",
+                what,
+            )
         if not left or not left.validated:
-            self.alter(0, f"VALIDATE CONSTRAINT {identifier(helper)}", "find out that no row has a null, without keeping writers out", what, stage=VALIDATE, lock="")
+            self.alter(
+                0,
+                f"VALIDATE CONSTRAINT {identifier(helper)}",
+                "find out that no row has a null, without keeping writers out",
+                what,
+                stage=VALIDATE,
+                lock="",
+            )
         self.alter(20, f"ALTER COLUMN {column} SET NOT NULL", "it is not to be null; the check has proven it, so no row is read", what, stage=FINISH)
         self.alter(21, f"DROP CONSTRAINT {identifier(helper)}", "the check has done its work", what, stage=FINISH)
         return FINISH
@@ -328,7 +356,9 @@ class TableDiff:
     def _rename_constraint(self, old: model.Constraint, name: str) -> None:
         what = self.named("constraint", name)
         # After the columns that go, which may take along what has the name until then.
-        self.alter(ADD_CONSTRAINT - 1, f"RENAME CONSTRAINT {identifier(old.name)} TO {identifier(name)}", f"it is there under the name {old.name}", what)
+        self.alter(
+            ADD_CONSTRAINT - 1, f"RENAME CONSTRAINT {identifier(old.name)} TO {identifier(name)}", f"it is there under the name {old.name}", what
+        )
 
     def _validate(self, wanted: model.Constraint, live: model.Constraint) -> None:
         if wanted.validated and not live.validated:
@@ -385,7 +415,14 @@ class TableDiff:
             return
         late = wanted.kind == model.FOREIGN and self.facts.key_comes_late(wanted)
         lock = SHARE_ROW_EXCLUSIVE if wanted.kind == model.FOREIGN else ACCESS_EXCLUSIVE
-        self.alter(order, f"ADD {sql.constraint(wanted)} NOT VALID", f"{reason}: it holds for new rows from here on", what, stage=FINISH if late else MAIN, lock=lock)
+        self.alter(
+            order,
+            f"ADD {sql.constraint(wanted)} NOT VALID",
+            f"{reason}: it holds for new rows from here on",
+            what,
+            stage=FINISH if late else MAIN,
+            lock=lock,
+        )
         if wanted.kind == model.FOREIGN:
             self._also_lock(wanted.target, SHARE_ROW_EXCLUSIVE)
         self.alter(
@@ -402,7 +439,13 @@ class TableDiff:
         if self.partitioned:
             if old:
                 self._drop_constraint(old, reason)
-            self.alter(ADD_CONSTRAINT, f"ADD {sql.constraint(wanted)}", f"{reason}; its index on a parted table cannot be built beside writers", what, (BLOCKS_WRITES,))
+            self.alter(
+                ADD_CONSTRAINT,
+                f"ADD {sql.constraint(wanted)}",
+                f"{reason}; its index on a parted table cannot be built beside writers",
+                what,
+                (BLOCKS_WRITES,),
+            )
             return
         # Under the declared name where it is free, so that a run that was killed is easily understood.
         taken = wanted.name in self.live.constraints and wanted.name not in self._gone_names()
@@ -454,7 +497,11 @@ class TableDiff:
             if there is not None and there.same(wanted):
                 self._there(wanted, there, what)
             else:
-                twin = None if there else next((one for other, one in left.items() if other not in self.wanted.indexes and one.valid and one.same(wanted)), None)
+                twin = (
+                    None
+                    if there
+                    else next((one for other, one in left.items() if other not in self.wanted.indexes and one.valid and one.same(wanted)), None)
+                )
                 if old is not None and old.valid and old.same(wanted) and there is None:
                     self._rename_index(aside, name, "a replacement that was not finished is no longer declared", what)
                     continue
@@ -482,7 +529,9 @@ class TableDiff:
         self._drop_invalid(there, what)
         self._build(wanted, "it is invalid: PostgreSQL does not use it", what)
 
-    def _make(self, wanted: model.Index, there: t.Optional[model.Index], old: t.Optional[model.Index], aside: str, what: str) -> t.Optional[model.Index]:
+    def _make(
+        self, wanted: model.Index, there: t.Optional[model.Index], old: t.Optional[model.Index], aside: str, what: str
+    ) -> t.Optional[model.Index]:
         """Build it; what had the name serves until the new one is there. Returns what is to be dropped after."""
         reason = "it is missing"
         if there is not None:
@@ -530,7 +579,9 @@ class TableDiff:
             if part.attached:
                 continue
             if part.built is False:
-                self.step(BUILD, number, f"DROP INDEX CONCURRENTLY {identifier(part.schema, name)}", "a build that did not end well left it", what, lock="")
+                self.step(
+                    BUILD, number, f"DROP INDEX CONCURRENTLY {identifier(part.schema, name)}", "a build that did not end well left it", what, lock=""
+                )
             if part.built is not True:
                 leaf = not part.parted
                 text = sql.index(part.schema, part.name, wanted, concurrently=leaf, only=not leaf, name=name)
@@ -541,7 +592,9 @@ class TableDiff:
             if part.attached:
                 continue
             name = helper_name("part", part.schema, part.name, wanted.name)
-            frame = (part.parent_schema, helper_name("part", part.parent_schema, part.parent, wanted.name)) if part.nested else (self.schema, wanted.name)
+            frame = (
+                (part.parent_schema, helper_name("part", part.parent_schema, part.parent, wanted.name)) if part.nested else (self.schema, wanted.name)
+            )
             text = f"ALTER INDEX {identifier(*frame)} ATTACH PARTITION {identifier(part.schema, name)}"
             self.step(BUILD, number + 1, text, f"its part on {part.name} is built", what, lock="")
             number += 1
