@@ -61,7 +61,7 @@ class Bench:
 
 def prepare(connection, *scripts: str) -> None:
     schemas.clean(connection)
-    schemas.ask(connection, 'CREATE SCHEMA customer; SET search_path TO customer, public; SET TimeZone = \'UTC\'')
+    schemas.ask(connection, "CREATE SCHEMA customer; SET search_path TO customer, public; SET TimeZone = 'UTC'")
     for script in scripts:
         if script:
             schemas.ask(connection, script)

@@ -94,7 +94,12 @@ def test_the_next_run_finishes(server, prepared, number):
         found = schemas.describe(eyes)
         assert found == expected
         assert not [line for line in found if "INVALID" in line]
-        names = [row[0] for row in schemas.ask(eyes, "SELECT relname FROM pg_class UNION ALL SELECT conname FROM pg_constraint UNION ALL SELECT nspname FROM pg_namespace")]
+        names = [
+            row[0]
+            for row in schemas.ask(
+                eyes, "SELECT relname FROM pg_class UNION ALL SELECT conname FROM pg_constraint UNION ALL SELECT nspname FROM pg_namespace"
+            )
+        ]
         assert not [name for name in names if steps.is_helper(name) or name.startswith("customer_schema_scratch_")]
         assert schemas.ask(eyes, "SELECT count(*), sum(code) FROM customer.visit") == [(ROWS, ROWS * (ROWS + 1) // 2)]
         again = schemas.run(server.connect(database), NEW)

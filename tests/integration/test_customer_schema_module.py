@@ -94,18 +94,36 @@ def test_hazards_fail_with_each_statement_and_its_cure(server, database, play):
 
 COLUMN = {"name": "a", "type": "int"}
 BAD = [
-    ({"tables": [{"name": "t", "columns": [{"name": "a", "type": "nonsense"}]}]}, ("table t: column a: type 'nonsense'", "does not exist", "correct it")),
+    (
+        {"tables": [{"name": "t", "columns": [{"name": "a", "type": "nonsense"}]}]},
+        ("table t: column a: type 'nonsense'", "does not exist", "correct it"),
+    ),
     ({"tables": [{"name": "t", "columns": [COLUMN, COLUMN]}]}, ("tables[0] (t): columns[1]", "a is declared twice", "keep one")),
     ({"tables": [{"name": "t"}, {"name": "t"}]}, ("tables", "t is listed twice", "keep one")),
     ({"tables": [{"name": "t", "columns": [COLUMN], "primary_key": ["b"]}]}, ("tables[0] (t): primary_key", "column b", "declare it or correct")),
     ({"tables": [{"name": "t", "columns": [COLUMN], "unique": [{"columns": ["b"]}]}]}, ("unique[0]: columns", "column b", "declare it or correct")),
-    ({"tables": [{"name": "t", "columns": [COLUMN], "foreign_keys": [{"columns": ["a"], "references": {"table": "u"}}]}]}, ("t_a_fkey", "table u", "declare it or correct")),
-    ({"tables": [{"name": "t", "columns": [COLUMN], "foreign_keys": [{"columns": ["a"], "references": {"schema": "far", "table": "u"}}]}]}, ("t_a_fkey", "far.u", "list the columns")),
-    ({"tables": [{"name": "t", "columns": [COLUMN], "checks": [{"name": "c", "expression": "a >"}]}]}, ("constraint c", "'a >'", "syntax error", "correct it")),
-    ({"tables": [{"name": "t", "columns": [COLUMN], "checks": [{"name": "c", "expression": "(a > 1"}]}]}, ("checks[0]: expression", "balance its brackets")),
+    (
+        {"tables": [{"name": "t", "columns": [COLUMN], "foreign_keys": [{"columns": ["a"], "references": {"table": "u"}}]}]},
+        ("t_a_fkey", "table u", "declare it or correct"),
+    ),
+    (
+        {"tables": [{"name": "t", "columns": [COLUMN], "foreign_keys": [{"columns": ["a"], "references": {"schema": "far", "table": "u"}}]}]},
+        ("t_a_fkey", "far.u", "list the columns"),
+    ),
+    (
+        {"tables": [{"name": "t", "columns": [COLUMN], "checks": [{"name": "c", "expression": "a >"}]}]},
+        ("constraint c", "'a >'", "syntax error", "correct it"),
+    ),
+    (
+        {"tables": [{"name": "t", "columns": [COLUMN], "checks": [{"name": "c", "expression": "(a > 1"}]}]},
+        ("checks[0]: expression", "balance its brackets"),
+    ),
     ({"tables": [{"name": "t", "columns": [{**COLUMN, "default": "'x"}]}]}, ("columns[0] (a): default", "string without an end", "close it")),
     ({"tables": [{"name": "t", "columns": [{**COLUMN, "default": "'x'"}]}]}, ("column a", "'x'", "correct it")),
-    ({"tables": [{"name": "t", "columns": [{**COLUMN, "default": "1", "identity": "always"}]}]}, ("columns[0] (a)", "default and identity", "keep one")),
+    (
+        {"tables": [{"name": "t", "columns": [{**COLUMN, "default": "1", "identity": "always"}]}]},
+        ("columns[0] (a)", "default and identity", "keep one"),
+    ),
     ({"tables": [{"name": "t", "columns": [{"name": "a", "type": ""}]}]}, ("columns[0] (a)", "type is missing", "text")),
     ({"tables": [{"name": "", "columns": [COLUMN]}]}, ("tables[0]: name", "empty", "give it a name")),
     ({"tables": [{"name": "t", "columns": [COLUMN]}], "definition": "CREATE TABLE t (a int)"}, ("mutually exclusive", "definition", "tables")),
@@ -113,7 +131,10 @@ BAD = [
     ({"tables": "customer"}, ("tables is 'customer'", "not a list")),
     ({"tables": [{"name": "t", "columns": [COLUMN], "primary_key": "a"}]}, ("tables[0] (t): primary_key is 'a'", "not a list", "[a]")),
     ({"tables": [{"name": "t", "columns": {"a": "int"}}]}, ("tables[0] (t): columns is a dictionary", "not a list")),
-    ({"tables": [{"name": "t", "columns": [COLUMN], "indexes": [{"name": "i", "columns": "a,b"}]}]}, ("indexes[0] (i): columns is 'a,b'", "not a list")),
+    (
+        {"tables": [{"name": "t", "columns": [COLUMN], "indexes": [{"name": "i", "columns": "a,b"}]}]},
+        ("indexes[0] (i): columns is 'a,b'", "not a list"),
+    ),
     ({"enums": [{"name": "e", "values": "a,b"}]}, ("enums[0] (e): values is 'a,b'", "not a list")),
     ({"tables": [], "allow": "deletes_data,drops_index"}, ("allow is 'deletes_data,drops_index'", "not a list")),
     ({"tables": [], "lock_timeout": "soon"}, ("lock_timeout", "'soon' is no time", "3s")),
@@ -165,7 +186,19 @@ SQL_PAYLOADS = [
     "x -- y",
     "'a' \n'b'; DROP TABLE public.victim",
 ]
-SQL_PLACES = ("two defaults", "type", "default", "generated", "check", "index columns", "index where", "partition_by", "view query", "definition", "definition after a table")
+SQL_PLACES = (
+    "two defaults",
+    "type",
+    "default",
+    "generated",
+    "check",
+    "index columns",
+    "index where",
+    "partition_by",
+    "view query",
+    "definition",
+    "definition after a table",
+)
 FOREIGN = {"columns": ["a"], "references": {"table": "t", "columns": ["a"]}}
 
 
@@ -206,7 +239,14 @@ def placed(text: str) -> dict[str, dict]:
         "partition_by": table(partition_by=f"RANGE (a) {text}"),
         "enum name": {"enums": [{"name": text, "values": ["x"]}]},
         "enum value": {"enums": [{"name": "e", "values": [text]}]},
-        "two defaults": {"tables": [{"name": "t", "columns": [{**COLUMN, "type": "text", "default": "E'\\'"}, {"name": text, "type": "text", "default": f"'));{text}--'"}]}]},
+        "two defaults": {
+            "tables": [
+                {
+                    "name": "t",
+                    "columns": [{**COLUMN, "type": "text", "default": "E'\\'"}, {"name": text, "type": "text", "default": f"'));{text}--'"}],
+                }
+            ]
+        },
         "view name": {"views": [{"name": text, "query": "SELECT 1 AS n"}]},
         "view query": {"views": [{"name": "v", "query": f"SELECT {text}"}]},
         "definition": {"definition": text},
@@ -226,7 +266,9 @@ def test_injection(server, database, place):
             with contextlib.suppress(*REFUSALS, psycopg2.DataError):
                 schemas.run(worker, placed(payload)[place], allow=list(steps.HAZARDS), keep=True)
             assert schemas.ask(eyes, "SELECT * FROM public.victim") == [(1,)], payload
-            columns = schemas.ask(eyes, "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass('customer.t') AND attnum > 0 AND NOT attisdropped")
+            columns = schemas.ask(
+                eyes, "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass('customer.t') AND attnum > 0 AND NOT attisdropped"
+            )
             assert set(columns) <= {("a",), (payload,)}, (payload, columns)
     eyes.close()
     worker.close()
@@ -272,13 +314,21 @@ def written(connection) -> tuple:
     """What a run that writes would move."""
     schemas.ask(connection, "SELECT pg_stat_force_next_flush()")
     lsn = schemas.ask(connection, "SELECT pg_current_wal_insert_lsn()::text")[0][0]
-    counts = schemas.ask(connection, "SELECT relname, n_tup_ins, n_tup_upd, n_tup_del FROM pg_stat_all_tables WHERE relname IN ('pg_class', 'pg_attribute', 'pg_namespace', 'pg_constraint')")
+    counts = schemas.ask(
+        connection,
+        "SELECT relname, n_tup_ins, n_tup_upd, n_tup_del FROM pg_stat_all_tables WHERE relname IN ('pg_class', 'pg_attribute', 'pg_namespace',"
+        " 'pg_constraint')",
+    )
     return lsn, sorted(counts)
 
 
 @pytest.mark.parametrize("way", ["tables", "definition"])
 def test_a_run_with_nothing_to_do_writes_nothing(server, database, way):
-    desired = many(5) if way == "tables" else {"definition": "CREATE TABLE t (a int PRIMARY KEY, b text CHECK (b IN ('x'))); CREATE VIEW v AS SELECT b FROM t"}
+    desired = (
+        many(5)
+        if way == "tables"
+        else {"definition": "CREATE TABLE t (a int PRIMARY KEY, b text CHECK (b IN ('x'))); CREATE VIEW v AS SELECT b FROM t"}
+    )
     schemas.run(server.connect(database), desired)
     dump = server.dump(database)
     eyes = server.connect(database)
@@ -310,7 +360,11 @@ views: [{name: v, query: SELECT b FROM t}]
 
 def test_check_mode_and_no_op_take_no_lock_that_others_mind(server, database):
     """EXCLUSIVE goes together with ACCESS SHARE and nothing else: a run that asked for more would wait for its end."""
-    server.run(database, "CREATE SCHEMA customer; CREATE TABLE customer.t (a int, b varchar(9)); CREATE TABLE customer.u (t int); CREATE VIEW customer.v AS SELECT b FROM customer.t")
+    server.run(
+        database,
+        "CREATE SCHEMA customer; CREATE TABLE customer.t (a int, b varchar(9)); CREATE TABLE customer.u (t int); CREATE VIEW customer.v AS SELECT b"
+        " FROM customer.t",
+    )
     holder = server.connect(database)
     holder.autocommit = False
     schemas.ask(holder, "LOCK TABLE customer.t, customer.u IN EXCLUSIVE MODE")
@@ -330,7 +384,10 @@ def test_check_mode_and_no_op_take_no_lock_that_others_mind(server, database):
 
 
 def test_check_mode_beside_a_reader_keeps_no_other_reader_waiting(server, database):
-    server.run(database, "CREATE SCHEMA customer; CREATE TABLE customer.t (a int, b varchar(9)); CREATE TABLE customer.u (t int); INSERT INTO customer.t VALUES (1)")
+    server.run(
+        database,
+        "CREATE SCHEMA customer; CREATE TABLE customer.t (a int, b varchar(9)); CREATE TABLE customer.u (t int); INSERT INTO customer.t VALUES (1)",
+    )
     holder = server.connect(database)
     holder.autocommit = False
     schemas.ask(holder, "SELECT * FROM customer.t; UPDATE customer.u SET t = 1; LOCK TABLE customer.t IN ROW EXCLUSIVE MODE")
@@ -344,8 +401,8 @@ def test_check_mode_beside_a_reader_keeps_no_other_reader_waiting(server, databa
                 row[0]
                 for row in schemas.ask(
                     connection,
-                    "SELECT mode FROM pg_locks l JOIN pg_stat_activity s USING (pid) JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace "
-                    "WHERE n.nspname = 'customer' AND pid NOT IN (pg_backend_pid(), %s)",
+                    "SELECT mode FROM pg_locks l JOIN pg_stat_activity s USING (pid) JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON"
+                    " n.oid = c.relnamespace WHERE n.nspname = 'customer' AND pid NOT IN (pg_backend_pid(), %s)",
                     [holder.info.backend_pid],
                 )
             )
@@ -361,8 +418,9 @@ def test_check_mode_beside_a_reader_keeps_no_other_reader_waiting(server, databa
     holder.close()
 
 
-SLOW = "CREATE SCHEMA customer; CREATE TABLE customer.t (a int); INSERT INTO customer.t VALUES (1), (2), (3), (4); " + (
-    "CREATE FUNCTION public.slow(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.4); RETURN $1; END'"
+SLOW = (
+    "CREATE SCHEMA customer; CREATE TABLE customer.t (a int); INSERT INTO customer.t VALUES (1), (2), (3), (4); "
+    + "CREATE FUNCTION public.slow(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.4); RETURN $1; END'"
 )
 SLOWLY = "tables: [{name: t, columns: [{name: a, type: int}, {name: b, type: int}], indexes: [{name: i, columns: [slow(a)]}]}]"
 
@@ -370,7 +428,10 @@ SLOWLY = "tables: [{name: t, columns: [{name: a, type: int}, {name: b, type: int
 def wait_for_build(connection) -> int:
     """The number of the session that builds an index."""
     for dummy in range(200):
-        found = schemas.ask(connection, "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'CREATE INDEX CONCURRENTLY%' AND state = 'active'")
+        found = schemas.ask(
+            connection,
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'CREATE INDEX CONCURRENTLY%' AND state = 'active'",
+        )
         if found:
             return found[0][0]
         time.sleep(0.05)

@@ -127,8 +127,9 @@ def test_an_old_transaction_elsewhere_does_not_spoil_a_build(server, visits):
     other.set_session(isolation_level="REPEATABLE READ", autocommit=False)
     schemas.ask(other, "SELECT count(*) FROM customer.customer")
     threading.Timer(2.5, other.rollback).start()
-    desired = "lock_timeout: 500ms\n" + (
-        "tables: [{name: visit, columns: [{name: id, type: int}, {name: customer, type: int}, {name: note, type: text}, {name: code, type: int}],"
+    desired = (
+        "lock_timeout: 500ms\n"
+        + "tables: [{name: visit, columns: [{name: id, type: int}, {name: customer, type: int}, {name: note, type: text}, {name: code, type: int}],"
         " primary_key: [id], indexes: [{name: i, columns: [code]}]}]"
     )
     done = schemas.run(server.connect(visits), desired)

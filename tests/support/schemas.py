@@ -43,7 +43,8 @@ UNION ALL
 SELECT format('index %%s%%s', pg_get_indexdef(indexrelid), CASE WHEN NOT indisvalid OR NOT indisready THEN ' INVALID' END)
   FROM rel JOIN pg_index ON indrelid = rel.oid WHERE relkind IN ('r', 'p')
 UNION ALL
-SELECT format('enum %%I owned by %%s %%s', typname, pg_get_userbyid(typowner), (SELECT array_agg(enumlabel ORDER BY enumsortorder) FROM pg_enum WHERE enumtypid = y.oid))
+SELECT format('enum %%I owned by %%s %%s', typname, pg_get_userbyid(typowner),
+  (SELECT array_agg(enumlabel ORDER BY enumsortorder) FROM pg_enum WHERE enumtypid = y.oid))
   FROM pg_type y JOIN pg_namespace n ON n.oid = y.typnamespace WHERE n.nspname = %(schema)s AND typtype = 'e'
 UNION ALL
 SELECT format('comment of %%s: %%s', pg_describe_object(classoid, objoid, objsubid), description) FROM rel JOIN pg_description d ON objoid = rel.oid
@@ -139,7 +140,9 @@ def converger(session, desired: str | dict, allow: t.Collection[str] = ()) -> co
         module_options.time(chosen, "lock_timeout"), module_options.count(chosen, "lock_retries"), module_options.time(chosen, "statement_timeout")
     )
     declared = declare.schema(name, owner, {} if definition else chosen)
-    return converge.Converger(session, None if definition else declared, definition, name, owner, chosen["purge"], [*allow, *chosen["allow"]], patience)
+    return converge.Converger(
+        session, None if definition else declared, definition, name, owner, chosen["purge"], [*allow, *chosen["allow"]], patience
+    )
 
 
 def run(connection, desired: str | dict, check: bool = False, allow: t.Collection[str] = (), keep: bool = False) -> Run:
@@ -182,7 +185,9 @@ def rows(connection, schema: str = "customer") -> dict[str, dict[str, list]]:
         "WHERE n.nspname = %s AND c.relkind IN ('r', 'p') AND NOT c.relispartition",
         [schema],
     ):
-        columns = [row[0] for row in ask(connection, "SELECT attname FROM pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped", [oid])]
+        columns = [
+            row[0] for row in ask(connection, "SELECT attname FROM pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped", [oid])
+        ]
         found[table] = {
             column: [row[0] for row in ask(connection, f"SELECT {postgres.identifier(column)}::text FROM {postgres.identifier(schema, table)}")]
             for column in columns

@@ -73,7 +73,15 @@ def test_a_string_is_no_list(options, place):
 
 @pytest.mark.parametrize(
     ("expression", "printed"),
-    [("1", "1"), ("now()", "now()"), ("'x'", "'x'"), ("now() at time zone 'utc'", "(now() at time zone 'utc')"), ("1, b int", "(1, b int)"), ("f(1) + g(2)", "(f(1) + g(2))"), ("-1", "(-1)")],
+    [
+        ("1", "1"),
+        ("now()", "now()"),
+        ("'x'", "'x'"),
+        ("now() at time zone 'utc'", "(now() at time zone 'utc')"),
+        ("1, b int", "(1, b int)"),
+        ("f(1) + g(2)", "(f(1) + g(2))"),
+        ("-1", "(-1)"),
+    ],
 )
 def test_a_default_stands_in_brackets_where_it_needs_them(expression, printed):
     assert sql.default(expression) == printed

@@ -11,7 +11,37 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 PIECES = st.sampled_from(
-    ["'", '"', ";", "--", "/*", "*/", "(", ")", "[", "]", "$$", "$a$", "E'", "\\", "a", "B", " ", "\n", ",", "::", "1.5", "''", '""', "é", "U&'", "%", ".", "$1", "b'0'"]
+    [
+        "'",
+        '"',
+        ";",
+        "--",
+        "/*",
+        "*/",
+        "(",
+        ")",
+        "[",
+        "]",
+        "$$",
+        "$a$",
+        "E'",
+        "\\",
+        "a",
+        "B",
+        " ",
+        "\n",
+        ",",
+        "::",
+        "1.5",
+        "''",
+        '""',
+        "é",
+        "U&'",
+        "%",
+        ".",
+        "$1",
+        "b'0'",
+    ]
 )
 TEXT = st.lists(PIECES, max_size=14).map("".join) | st.text(max_size=30)
 
@@ -59,23 +89,80 @@ def test_a_fragment_is_the_same_between_brackets(text, after):
     assert [token.text for token in whole] == ["(", *(token.text for token in found), ")", *(token.text for token in rest)]
 
 
-@pytest.mark.parametrize("text", ["'a", '"a', "a'", "a;b", "a -- b", "a /* b */", "(a", "a)", "[a)", "$$a", "", "  ", "E'\\'", "e'\\\\\\'", "\u00a0E'\\''", "a\0b", "'a' 'b'", "/* /* */"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "'a",
+        '"a',
+        "a'",
+        "a;b",
+        "a -- b",
+        "a /* b */",
+        "(a",
+        "a)",
+        "[a)",
+        "$$a",
+        "",
+        "  ",
+        "E'\\'",
+        "e'\\\\\\'",
+        "\u00a0E'\\''",
+        "a\0b",
+        "'a' 'b'",
+        "/* /* */",
+    ],
+)
 def test_refused(text):
     with pytest.raises(lexer.SqlError):
         lexer.check_fragment(text)
 
 
-@pytest.mark.parametrize("text", ["a", "'a;b'", "'--'", '"a;b"', "E'\\';'", "$$;--$$", "$x$ $$ $x$", "f(a, (b))", "a[1]", "'it''s'", "a -> 'b'", "b'01' || x'1f'", "10 % 3", "a::text"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a",
+        "'a;b'",
+        "'--'",
+        '"a;b"',
+        "E'\\';'",
+        "$$;--$$",
+        "$x$ $$ $x$",
+        "f(a, (b))",
+        "a[1]",
+        "'it''s'",
+        "a -> 'b'",
+        "b'01' || x'1f'",
+        "10 % 3",
+        "a::text",
+    ],
+)
 def test_accepted(text):
     assert "".join(token.text for token in lexer.check_fragment(text)) == text
 
 
-@pytest.mark.parametrize("text", ["text", "numeric(10, 2)", "varchar(3)[]", "timestamp(3) with time zone", '"My Type"', "public.st", "int [3]", "double precision"])
+@pytest.mark.parametrize(
+    "text", ["text", "numeric(10, 2)", "varchar(3)[]", "timestamp(3) with time zone", '"My Type"', "public.st", "int [3]", "double precision"]
+)
 def test_types(text):
     lexer.check_type(text)
 
 
-@pytest.mark.parametrize("text", ["int, b int", "int NOT NULL", "int DEFAULT 1", "text; DROP TABLE x", "int CHECK (a > 1)", "(int)", "'int'", "int REFERENCES t", 'text COLLATE "C"', "int = 1", ""])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "int, b int",
+        "int NOT NULL",
+        "int DEFAULT 1",
+        "text; DROP TABLE x",
+        "int CHECK (a > 1)",
+        "(int)",
+        "'int'",
+        "int REFERENCES t",
+        'text COLLATE "C"',
+        "int = 1",
+        "",
+    ],
+)
 def test_no_types(text):
     with pytest.raises(lexer.SqlError):
         lexer.check_type(text)
