@@ -334,12 +334,19 @@ def test_a_run_with_nothing_to_do_writes_nothing(server, database, way):
     eyes = server.connect(database)
     schemas.run(server.connect(database), desired)
     schemas.ask(eyes, "CHECKPOINT")
-    time.sleep(1.2)  # statistics of ended sessions arrive within a second
-    before = written(eyes)
-    for check in (False, True):
-        assert schemas.run(server.connect(database), desired, check).sql == []
-    time.sleep(1.2)
-    assert written(eyes) == before
+    seen = []
+    # The server notes its running transactions now and then on its own account; the module's writes would be there each time.
+    for dummy in range(3):
+        time.sleep(1.2)  # statistics of ended sessions arrive within a second
+        before = written(eyes)
+        for check in (False, True):
+            assert schemas.run(server.connect(database), desired, check).sql == []
+        time.sleep(1.2)
+        seen.append((before, written(eyes)))
+        if before == seen[-1][1]:
+            break
+    else:
+        raise AssertionError(seen)
     assert server.dump(database) == dump
     eyes.close()
 
