@@ -19,6 +19,8 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+# A default that is longer is not read in a cell of a table, but where it stands.
+LONGEST = 200
 BEGIN = "<!-- argument_specs:begin -->"
 END = "<!-- argument_specs:end -->"
 HEAD = "| Variable | Type | Default | What it is |\n| --- | --- | --- | --- |\n"
@@ -66,6 +68,8 @@ def rows(options: dict, prefix: str = "") -> t.Iterator[str]:
             default = "**required**"
         elif "default" in option:
             default = code(option["default"])
+            if len(default) > LONGEST:
+                default = "[defaults](defaults/main.yml)"
         else:
             default = "none"
         about = prose(option.get("description", ""))

@@ -10,12 +10,12 @@ import pytest
 PLAYBOOK = "crm.platform.customer_data"
 MORE = {
     "customer_data_enums": [{"name": "kind_of_visit", "values": ["call", "meeting"]}],
-    "customer_data_views": [{"name": "customer_by_region", "query": "SELECT region, count(*) AS customers FROM customer GROUP BY region"}],
+    "customer_data_views": [{"name": "customer_by_segment", "query": "SELECT segment, count(*) AS customers FROM customer GROUP BY segment"}],
     "crm_customer_tables": [
         {
             "name": "customer",
-            "columns": [{"name": "region", "type": "text", "nullable": False, "default": "'north'"}, {"name": "telephone", "renamed_from": "phone"}],
-            "indexes": [{"name": "idx_customer_region", "columns": ["region", "name"]}],
+            "columns": [{"name": "segment", "type": "text", "nullable": False, "default": "'private'"}, {"name": "telephone", "renamed_from": "phone"}],
+            "indexes": [{"name": "idx_customer_segment", "columns": ["segment", "name"]}],
         },
         {
             "name": "visit",
@@ -53,11 +53,11 @@ def extended(deployed):
 
 def test_a_check_foretells_the_run(extended):
     assert extended.foretold["queries"] == extended.done["queries"] != []
-    assert extended.done["changed"] and "region" in extended.foretold["diff"]["after"]
+    assert extended.done["changed"] and "segment" in extended.foretold["diff"]["after"]
 
 
 def test_no_value_was_lost(extended):
-    assert extended.platform.sql("select name, telephone, region from customer.customer order by name").split() == ["Ann|1|north", "Bo|2|north"]
+    assert extended.platform.sql("select name, telephone, segment from customer.customer order by name").split() == ["Ann|1|private", "Bo|2|private"]
 
 
 def test_the_second_run_finds_nothing_to_do(extended):
@@ -71,7 +71,7 @@ def test_it_belongs_to_the_crm(extended):
 
 def test_drift_is_reported_and_mended(extended):
     sql = extended.platform.sql
-    sql("drop index customer.idx_customer_name; alter table customer.customer alter region drop not null, alter name type varchar(99)")
+    sql("drop index customer.idx_customer_name; alter table customer.customer alter segment drop not null, alter name type varchar(99)")
     sql("alter table customer.visit drop constraint visit_customer_fkey; alter table customer.visit owner to postgres")
     reported = " ".join(result(extended.run("--check", playbook=PLAYBOOK, **MORE))["queries"])
     for word in ("idx_customer_name", "SET NOT NULL", "TYPE text", "visit_customer_fkey", "OWNER TO"):

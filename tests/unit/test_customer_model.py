@@ -12,11 +12,14 @@ import pytest
 import yaml
 from conftest import ROOT
 
+from ansible_collections.crm.platform.plugins.filter.customer_access_problem import problem as access_problem
 from ansible_collections.crm.platform.plugins.filter.customer_model_problem import problem
 from ansible_collections.crm.platform.plugins.module_utils.schema import extend
 
 ROLE = ROOT / "roles" / "customer_data"
-TABLES = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())["customer_data_tables"]
+DEFAULTS = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
+TABLES = DEFAULTS["customer_data_tables"]
+ACCESS = {option: DEFAULTS[f"customer_data_{option}"] for option in ("roles", "grants", "ownership", "row_security", "manage")}
 
 
 def names(elements):
@@ -51,15 +54,15 @@ def test_nothing_added_is_what_there_was():
 
 
 def test_a_field_is_added_and_nothing_lost():
-    table = customer(columns=[{"name": "region", "type": "text"}], indexes=[{"name": "idx_customer_region", "columns": ["region"]}])
-    assert names(table["columns"]) == [*names(TABLES[0]["columns"]), "region"]
-    assert names(table["indexes"]) == ["idx_customer_name", "idx_customer_region"]
+    table = customer(columns=[{"name": "segment", "type": "text"}], indexes=[{"name": "idx_customer_segment", "columns": ["segment"]}])
+    assert names(table["columns"]) == [*names(TABLES[0]["columns"]), "segment"]
+    assert names(table["indexes"]) == ["idx_customer_name", "idx_customer_segment"]
     assert table["primary_key"] == ["id"] and table["comment"]
 
 
 def test_a_column_is_changed_in_what_is_given():
     columns = {one["name"]: one for one in customer(columns=[{"name": "source", "nullable": False}])["columns"]}
-    assert columns["source"] == {**TABLES[0]["columns"][5], "nullable": False}
+    assert columns["source"] == {**TABLES[0]["columns"][6], "nullable": False}
 
 
 def test_a_renamed_column_takes_its_place_and_that_in_keys_and_indexes():
@@ -131,3 +134,43 @@ def test_a_mistake_is_named_before_a_database_is_asked(given, words):
 def test_whatever_is_given_nothing_breaks(more):
     found = extend.extended(TABLES, more)
     assert isinstance(problem({"tables": found}), str)
+
+
+def test_the_access_that_the_platform_brings():
+    assert access_problem(ACCESS) == ""
+    assert names(ACCESS["roles"]) == ["crm_app", "crm_support", "crm_analyst", "crm_backup", "crm_monitor"]
+
+
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        ({"roles": [{"name": "crm_app", "password": ""}]}, ["crm_app", "password"]),
+        ({"roles": "crm_app"}, ["roles", "not a list"]),
+        ({"roles": [{"name": "crm_app", "passwort": "x"}]}, ["passwort"]),
+        ({"grants": [{"roles": ["a"], "privileges": ["SELEKT"], "schema": "customer", "tables": "all"}]}, ["SELEKT"]),
+        ({"lock_timeout": "soon"}, ["lock_timeout", "soon"]),
+    ],
+)
+def test_a_wrong_access_is_named(given, words):
+    found = access_problem(given)
+    for word in words:
+        assert word in found, found
+
+
+def test_a_password_is_laid_over_a_role():
+    found = extend.extended(ACCESS["roles"], [{"name": "crm_analyst", "password": "x"}, {"name": "crm_ann"}])
+    assert names(found) == [*names(ACCESS["roles"]), "crm_ann"]
+    assert found[2]["password"] == "x" and found[2]["settings"]
+
+
+def test_grants_follow_a_new_name():
+    grants = [
+        {"schema": "customer", "columns": {"customer": ["id", "phone"], "old": ["a"]}},
+        {"schema": "other", "columns": {"customer": ["phone"]}},
+        {"schema": "customer", "tables": "all"},
+        "nonsense",
+    ]
+    tables = [{"name": "customer", "columns": [{"name": "telephone", "renamed_from": "phone"}]}, {"name": "new", "renamed_from": "old"}, {"name": "x"}]
+    found = extend.renamed_in_grants(grants, "customer", tables)
+    assert found[0]["columns"] == {"customer": ["id", "telephone"], "new": ["a"]} and found[1:] == grants[1:]
+    assert extend.renamed_in_grants("nonsense", "customer", tables) == "nonsense"

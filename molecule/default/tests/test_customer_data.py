@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-COLUMNS = ["id", "name", "phone", "email", "address", "source", "source_id", "created_at", "updated_at"]
+COLUMNS = ["id", "name", "phone", "email", "address", "region", "source", "source_id", "created_at", "updated_at"]
 
 
 def as_application(crm, sql):
@@ -26,8 +26,7 @@ def test_the_table_and_its_columns(crm, extended):
         "select string_agg(column_name, ' ' order by ordinal_position) from information_schema.columns "
         "where table_schema = 'customer' and table_name = 'customer'"
     ).split()
-    # A column that was added comes last; Debian 13's table had all of its columns from the start.
-    wanted = ["telephone" if name == "phone" and extended else name for name in COLUMNS] + (["region"] if extended else [])
+    wanted = ["telephone" if name == "phone" and extended else name for name in COLUMNS] + (["segment"] if extended else [])
     assert sorted(found) == sorted(wanted) and found[:2] == ["id", "name"]
 
 
@@ -58,16 +57,16 @@ def test_the_application_writes_a_record_and_an_import_does_not_write_it_twice(c
 
 
 def test_what_the_inventory_adds(crm, extended):
-    assert crm.sql("select to_regclass('customer.visit') is not null, to_regclass('customer.idx_customer_region') is not null") == (
+    assert crm.sql("select to_regclass('customer.visit') is not null, to_regclass('customer.idx_customer_segment') is not null") == (
         "t|t" if extended else "f|f"
     )
     if extended:
         made = as_application(
             crm,
-            "with c as (insert into customer.customer (name, telephone) values ('Bo', '+49 30 1') returning id, region) "
-            "select region from c",
+            "with c as (insert into customer.customer (name, telephone) values ('Bo', '+49 30 1') returning id, segment) "
+            "select segment from c",
         )
-        assert made.stdout == "north\n", made.stderr
+        assert made.stdout == "private\n", made.stderr
         wrong = as_application(crm, "insert into customer.visit (customer, kind) values (-1, 'call')")
         assert wrong.returncode == 1 and "visit_customer_fkey" in wrong.stderr
         crm.sql("delete from customer.customer where name = 'Bo'")
@@ -76,3 +75,32 @@ def test_what_the_inventory_adds(crm, extended):
 def test_what_was_converged_is_remembered(crm):
     """With it a run that has nothing to do asks for nothing but the catalog."""
     assert int(crm.sql("select count(*) from customer_schema.memory where schema = 'customer'")) >= 1
+
+
+def test_the_access_is_as_declared(crm, extended):
+    """Who may see which column and row, seen from the roles themselves."""
+    phone = "telephone" if extended else "phone"
+    crm.sql("insert into customer.customer (name, region) values ('Access', 'south')")
+    try:
+        for role, columns, seen in (
+            ("crm_app", "*", "Access"),
+            ("crm_analyst", "*", "Access"),
+            ("crm_support", f"name, {phone}, email", ""),
+            ("crm_backup", "*", "Access"),
+        ):
+            names = f"select name from (select {columns} from customer.customer where name = 'Access') x"
+            assert crm.sql(f"set role {role}; {names}") == seen, role
+        for role, statement in (
+            ("crm_support", "select source from customer.customer"),
+            ("crm_support", "delete from customer.customer"),
+            ("crm_analyst", "insert into customer.customer (name) values ('x')"),
+            ("crm_monitor", "select name from customer.customer"),
+        ):
+            with pytest.raises(Exception, match="permission denied|denied"):
+                crm.sql(f"set role {role}; {statement}")
+    finally:
+        crm.sql("delete from customer.customer where name = 'Access'")
+
+
+def test_a_stranger_may_not_even_connect(crm):
+    assert crm.sql("select has_database_privilege('public', 'crm', 'CONNECT')") == "f"

@@ -50,11 +50,7 @@ def _place(base: list, one: t.Any, taken: t.Container[int]) -> t.Optional[int]:
 
 def _table(base: dict, more: dict) -> dict:
     found = {**base, **more}
-    renamed = {}
-    for column in more.get("columns") if isinstance(more.get("columns"), list) else []:
-        if isinstance(column, dict) and column.get("renamed_from"):
-            renamed[column["renamed_from"]] = column.get("name")
-    base = _follow(base, renamed)
+    base = _follow(base, _renamed_columns(more))
     for option in NAMED:
         if isinstance(base.get(option), list) and isinstance(more.get(option), list):
             found[option] = _by_name(base[option], more[option], _element)
@@ -89,3 +85,34 @@ def _follow(table: dict, renamed: dict) -> dict:
     if "primary_key" in found:
         found["primary_key"] = names(found["primary_key"])
     return found
+
+
+def renamed_in_grants(grants: t.Any, schema: str, tables: t.Any) -> t.Any:
+    """Column grants on tables of ``schema`` by the names that the tables and columns are declared to get."""
+    if not isinstance(grants, list) or not isinstance(tables, list):
+        return grants
+    known = [table for table in tables if isinstance(table, dict)]
+    new = {table["renamed_from"]: table.get("name") for table in known if table.get("renamed_from")}
+    columns = {table.get("name"): _renamed_columns(table) for table in known}
+
+    def follow(one: t.Any) -> t.Any:
+        if not isinstance(one, dict) or one.get("schema") != schema or not isinstance(one.get("columns"), dict):
+            return one
+        found = {}
+        for table, listed in one["columns"].items():
+            name = new.get(table, table)
+            other = columns.get(name, {})
+            found[name] = [other.get(column, column) for column in listed] if isinstance(listed, list) else listed
+        return {**one, "columns": found}
+
+    return [follow(one) for one in grants]
+
+
+def _renamed_columns(table: dict) -> dict:
+    """Old name -> new name."""
+    columns = table.get("columns")
+    return {
+        column["renamed_from"]: column.get("name")
+        for column in (columns if isinstance(columns, list) else [])
+        if isinstance(column, dict) and column.get("renamed_from")
+    }
