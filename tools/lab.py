@@ -15,6 +15,8 @@ Needs Python's standard library only, so that it runs before anything is install
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import hashlib
 import os
 import pathlib
@@ -24,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import typing as t
 
 CACHE = pathlib.Path(__file__).resolve().parent.parent / ".cache"
 RELEASES = {"debian12": "bookworm", "debian13": "trixie"}
@@ -133,18 +136,27 @@ def image_name(distribution: str) -> str:
     return f"crm-platform/{distribution}:{recipe}"
 
 
+@contextlib.contextmanager
+def alone(what: str) -> t.Iterator[None]:
+    """Of those that run side by side one does it, and the others wait."""
+    with open(pathlib.Path(tempfile.gettempdir()) / f"crm-platform-{what}.lock", "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def ensure_image(distribution: str) -> str:
     """Have the base image, tagged `base` as well; return its name."""
     if distribution not in RELEASES:
         raise LabError(f"there is no image {distribution!r}; there are {', '.join(sorted(RELEASES))}")
     name = image_name(distribution)
-    if not run("docker", "images", "-q", name).stdout.strip():
-        say(f"  building the image of {distribution}")
-        official = f"debian:{distribution.removeprefix('debian')}"
-        if run("docker", "pull", "-q", official, quiet=True, timeout=300).returncode == 0:
-            build_from_registry(official, name)
-        else:
-            bootstrap(RELEASES[distribution], name)
+    with alone(distribution):
+        if not run("docker", "images", "-q", name).stdout.strip():
+            say(f"  building the image of {distribution}")
+            official = f"debian:{distribution.removeprefix('debian')}"
+            if run("docker", "pull", "-q", official, quiet=True, timeout=300).returncode == 0:
+                build_from_registry(official, name)
+            else:
+                bootstrap(RELEASES[distribution], name)
     run("docker", "tag", name, f"crm-platform/{distribution}:base")
     return name
 

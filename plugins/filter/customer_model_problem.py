@@ -40,7 +40,7 @@ _value:
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from ansible_collections.crm.platform.plugins.module_utils.schema import declare, options
+from ansible_collections.crm.platform.plugins.module_utils.schema import apply, declare, options
 
 
 def plain(value):
@@ -58,9 +58,7 @@ def problem(given):
         if result.error_messages:
             return result.error_messages[0]
         found = result.validated_parameters
-        options.time(found, "lock_timeout")
-        options.time(found, "statement_timeout")
-        options.count(found, "lock_retries")
+        apply.patience(found)
         declare.schema(found["schema"], found["owner"] or "", found)
     except declare.DeclarationError as error:
         return str(error)

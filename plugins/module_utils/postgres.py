@@ -17,14 +17,20 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 try:
     import psycopg2
+    import psycopg2.extensions
     import psycopg2.extras
 
     PSYCOPG2_ERROR = None
+    DatabaseError = psycopg2.Error
 except ImportError:
+    # Said by ``connect``, so that the other modules can be read without the driver.
     PSYCOPG2_ERROR = traceback.format_exc()
+    DatabaseError = Exception
 
 OLDEST, NEWEST = 13, 17
 NAME_BYTES = 63
+# Options that are one dictionary with lists in it.
+NESTED = ("references", "manage")
 ADVISORY_CLASS = 0x43524D  # "CRM": the first half of our advisory locks' keys.
 # Somebody else was in the way; asking again may succeed.
 LOCK_NOT_AVAILABLE, QUERY_CANCELED, DEADLOCK, SERIALIZATION, INTERNAL = "55P03", "57014", "40P01", "40001", "XX000"
@@ -37,6 +43,46 @@ class PostgresError(Exception):
 
 class Busy(PostgresError):
     """A lock was not to be had in time, as often as it was asked for."""
+
+
+def check_lists(options: t.Any, lists: dict, error: type, where: str = "") -> None:
+    """Refuse a string where a list belongs: Ansible would split it at its commas in silence.
+
+    :param lists: option -> None where its elements may be anything, or the same for the options of its elements. An option that is one
+        dictionary, and no list of them, is named in ``NESTED``.
+    :param error: what to raise.
+    """
+    for option, inner in lists.items():
+        value = options.get(option) if isinstance(options, dict) else None
+        if value is None:
+            continue
+        place = f"{where}{option}"
+        if option in NESTED and isinstance(value, dict):
+            check_lists(value, inner, error, f"{place}: ")
+            continue
+        if not isinstance(value, (list, tuple)):
+            shown = "a dictionary" if isinstance(value, dict) else repr(value)
+            raise error(f"{place} is {shown}, not a list; write it as [{value if isinstance(value, str) else '...'}]")
+        for number, element in enumerate(value):
+            if inner is not None and not isinstance(element, dict):
+                raise error(f"{place}[{number}] is {element!r}; write it as a dictionary of its options, such as {{name: ...}}")
+            if inner is not None:
+                name = element.get("name")
+                check_lists(element, inner, error, f"{place}[{number}]{f' ({name})' if name else ''}: ")
+
+
+def duration(given: dict, option: str, error: type) -> int:
+    """Milliseconds."""
+    try:
+        return milliseconds(given[option])
+    except ValueError as problem:
+        raise error(f"{option}: {problem}") from None
+
+
+def count(given: dict, option: str, error: type) -> int:
+    if given[option] < 0:
+        raise error(f"{option} is {given[option]}; write a number from 0 on")
+    return given[option]
 
 
 class Declared(AnsibleModule):

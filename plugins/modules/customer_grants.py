@@ -460,7 +460,7 @@ def main():
         module.fail_json(msg=str(error), plan=[step.shown() for step in error.steps])
     except (AccessError, postgres.PostgresError) as error:
         module.fail_json(msg=str(error))
-    except apply.DatabaseError as error:
+    except postgres.DatabaseError as error:
         module.fail_json(msg=f"{postgres.one_line(error)}; nothing was changed, run again when the server answers")
     finally:
         session.close()

@@ -379,7 +379,7 @@ undeclared:
 """
 
 from ansible_collections.crm.platform.plugins.module_utils import postgres
-from ansible_collections.crm.platform.plugins.module_utils.schema import apply, converge, declare, options, scratch, steps
+from ansible_collections.crm.platform.plugins.module_utils.schema import apply, converge, declare, options, steps
 
 
 class Module(postgres.Declared):
@@ -398,10 +398,7 @@ def settle(module):
     declare.check_lists(module.declared)
     name, owner, definition = module.params["schema"], module.params["owner"] or "", module.params["definition"] or ""
     declared = declare.schema(name, owner, {} if definition else module.params)
-    patience = apply.Patience(
-        options.time(module.params, "lock_timeout"), options.count(module.params, "lock_retries"), options.time(module.params, "statement_timeout")
-    )
-    return declared, name, owner, definition, patience
+    return declared, name, owner, definition, apply.patience(module.params)
 
 
 def main():
@@ -423,7 +420,7 @@ def main():
         outcome = worker.run(module.check_mode)
     except converge.Hazardous as error:
         module.fail_json(
-            msg=f"{len(error.lines)} steps of the plan are not allowed, and nothing was changed: {'; '.join(error.lines)}",
+            msg=f"{converge.counted(error.lines)} not allowed, and nothing was changed: {'; '.join(error.lines)}",
             hazards=error.lines,
             plan=[step.shown() for step in error.plan.steps],
             undeclared=error.plan.undeclared,
@@ -432,7 +429,7 @@ def main():
         module.fail_json(msg=str(error), queries=error.done, changed=bool(error.done))
     except (declare.DeclarationError, steps.PlanError, postgres.PostgresError) as error:
         module.fail_json(msg=str(error))
-    except scratch.DatabaseError as error:
+    except postgres.DatabaseError as error:
         module.fail_json(msg=f"reading the schema {name}: {postgres.one_line(error)}; nothing was changed, run again")
     finally:
         session.close()

@@ -148,8 +148,11 @@ def converged(bench: Bench, eyes) -> None:
     done = bench.converge(allow=case.allow)
     assert done.shown == planned.shown
     assert not done.warnings
-    executed = iter(done.ran)
-    assert all(any(step.sql == sql for sql in executed) for step in done.steps), "not executed, or in another order"
+    executed, place = ";\n".join(done.ran), 0
+    for step in done.steps:
+        place = executed.find(step.sql, place)
+        assert place >= 0, f"not executed, or in another order: {step.sql}"
+        place += len(step.sql)
     assert_rows(rows, schemas.rows(eyes), case)
     if not case.name_free:
         assert schemas.describe(eyes) == fresh(bench)

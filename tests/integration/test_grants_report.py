@@ -70,7 +70,10 @@ def test_the_report_and_its_drifts(platform, tmp_path):
     platform.run("crm", "GRANT SELECT ON customer.customer TO PUBLIC; GRANT pg_read_all_data TO crm_monitor")
     after = report(platform, tmp_path, "--check")
     assert after.rc != 0 and "2 differences" in after.failure
-    assert "table customer.customer: not declared: SELECT of PUBLIC" in after.failure and "membership of crm_monitor in pg_read_all_data" in after.failure
+    assert (
+        "table customer.customer: not declared: SELECT of PUBLIC" in after.failure
+        and "membership of crm_monitor in pg_read_all_data" in after.failure
+    )
     page = (ROOT / "docs" / "access.md").read_text()
     for line in text.split("\n\n", maxsplit=1)[0].splitlines():
         if platform.version == 15:
@@ -83,12 +86,16 @@ def test_the_roles_of_the_platform_can_do_their_work_and_no_more(platform):
         role.update(password="only for tests")
     grants.settle(platform.options("crm"), **options)
     app, support, analyst, backup, monitor = (platform.connect("crm", role) for role in ROLES)
-    assert grants.may(app, "INSERT INTO customer.customer (name) VALUES ('x'); UPDATE customer.customer SET phone = ''; DELETE FROM customer.customer")
+    assert grants.may(
+        app, "INSERT INTO customer.customer (name) VALUES ('x'); UPDATE customer.customer SET phone = ''; DELETE FROM customer.customer"
+    )
     assert not grants.may(app, "TRUNCATE customer.customer") and not grants.may(app, "CREATE TABLE customer.x (id int)")
     assert grants.may(support, "SELECT id, name, phone, email, address FROM customer.customer")
     assert not grants.may(support, "SELECT source FROM customer.customer") and not grants.may(support, "SELECT * FROM customer.customer")
     assert not grants.may(support, "UPDATE customer.customer SET name = 'x'")
-    assert grants.may(analyst, "SELECT * FROM customer.customer") and not grants.may(analyst, "SET transaction_read_only = off; DELETE FROM customer.customer")
+    assert grants.may(analyst, "SELECT * FROM customer.customer") and not grants.may(
+        analyst, "SET transaction_read_only = off; DELETE FROM customer.customer"
+    )
     assert grants.may(backup, "SELECT * FROM customer.customer") and not grants.may(backup, "DELETE FROM customer.customer")
     assert grants.may(monitor, "SELECT * FROM pg_ls_waldir()") and not grants.may(monitor, "SELECT name FROM customer.customer")
     platform.run("crm", "SET ROLE crm; CREATE TABLE customer.later (id int)")

@@ -469,8 +469,7 @@ FOREIGN_KEYS = [
         "",
         "tables:\n- {name: p, columns: [{name: id, type: int}], primary_key: [id]}\n- {name: t, columns: [{name: a, type: text}], foreign_keys:"
         " [{columns: [a], references: {table: p}}]}",
-        error=("t_a_fkey", "text", "integer", "nothing was changed"),
-        unseen=True,
+        error=("t_a_fkey", "a is text", "p.id is int", "declare a as int"),
     ),
     Case(
         "foreign key to an undeclared table",

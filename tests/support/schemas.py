@@ -136,9 +136,7 @@ def options(desired: str | dict) -> dict:
 def converger(session, desired: str | dict, allow: t.Collection[str] = ()) -> converge.Converger:
     chosen = options(desired)
     name, owner, definition = chosen["schema"], chosen["owner"] or "", chosen["definition"] or ""
-    patience = apply.Patience(
-        module_options.time(chosen, "lock_timeout"), module_options.count(chosen, "lock_retries"), module_options.time(chosen, "statement_timeout")
-    )
+    patience = apply.patience(chosen)
     declared = declare.schema(name, owner, {} if definition else chosen)
     return converge.Converger(
         session, None if definition else declared, definition, name, owner, chosen["purge"], [*allow, *chosen["allow"]], patience

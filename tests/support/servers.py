@@ -62,13 +62,14 @@ def image(system: str) -> str:
     """Have the image with PostgreSQL in it; its name."""
     base = lab.ensure_image(system)
     name = f"crm-platform/{system}:postgresql-{hashlib.sha256((base + RECIPE).encode()).hexdigest()[:8]}"
-    if not hosts.engine("images", "-q", name).stdout.strip():
-        made = hosts.Host("postgresql", system)
-        try:
-            made.create().sh(RECIPE)
-            made.save_as(name)
-        finally:
-            made.remove()
+    with lab.alone(f"{system}-postgresql"):
+        if not hosts.engine("images", "-q", name).stdout.strip():
+            made = hosts.Host("postgresql", system)
+            try:
+                made.create().sh(RECIPE)
+                made.save_as(name)
+            finally:
+                made.remove()
     hosts.engine("tag", name, f"crm-platform/{system}:postgresql")
     return name
 

@@ -170,7 +170,11 @@ def test_grants_follow_a_new_name():
         {"schema": "customer", "tables": "all"},
         "nonsense",
     ]
-    tables = [{"name": "customer", "columns": [{"name": "telephone", "renamed_from": "phone"}]}, {"name": "new", "renamed_from": "old"}, {"name": "x"}]
+    tables = [
+        {"name": "customer", "columns": [{"name": "telephone", "renamed_from": "phone"}]},
+        {"name": "new", "renamed_from": "old"},
+        {"name": "x"},
+    ]
     found = extend.renamed_in_grants(grants, "customer", tables)
     assert found[0]["columns"] == {"customer": ["id", "telephone"], "new": ["a"]} and found[1:] == grants[1:]
     assert extend.renamed_in_grants("nonsense", "customer", tables) == "nonsense"

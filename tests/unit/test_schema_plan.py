@@ -34,6 +34,9 @@ class Facts:
     def is_live(self, name):
         return True
 
+    def comparable(self, one, two):
+        return {one, two} != {"uuid", "bigint"}
+
 
 def read(tables, **more):
     found = declare.schema("customer", "", {"tables": tables, **more})
@@ -98,3 +101,26 @@ def test_enums_only_grow(old, new):
     live = declare.schema("customer", "", {"enums": [{"name": "e", "values": old}]})
     with pytest.raises(steps.PlanError):
         plan.Planner(wanted, live, Facts()).plan()
+
+
+def test_a_foreign_key_needs_a_type_that_its_target_has():
+    target = {"name": "t", "columns": [{"name": "id", "type": "bigint"}], "primary_key": ["id"]}
+    source = {
+        "name": "u",
+        "columns": [{"name": "t", "type": "uuid"}],
+        "foreign_keys": [{"columns": ["t"], "references": {"table": "t", "columns": ["id"]}}],
+    }
+    with pytest.raises(steps.PlanError, match="t is uuid, t.id is bigint; declare t as bigint"):
+        steps_of([], [target, source])
+    source["columns"][0]["type"] = "integer"
+    assert steps_of([], [target, source]).steps
+
+
+def test_a_new_column_beside_an_undeclared_one_looks_like_a_rename():
+    old = [{"name": "t", "columns": [{"name": "phone", "type": "text"}]}]
+    new = [{"name": "t", "columns": [{"name": "telephone", "type": "text"}]}]
+    (step,) = steps_of(old, new).steps
+    assert "declare renamed_from: phone" in step.reason
+    new[0]["columns"][0]["type"] = "bigint"
+    (step,) = steps_of(old, new).steps
+    assert step.reason == "it is missing"

@@ -6,22 +6,12 @@
 from __future__ import annotations
 
 import time
-import traceback
 import typing as t
 
 from .. import postgres
-from ..postgres import Session, one_line
+from ..postgres import DatabaseError, Session, one_line
 from . import access, catalog, plan, roles, rows
 from .model import TABLE, AccessError, Declared, Live, Object, Plan, Step
-
-try:
-    import psycopg2
-    import psycopg2.extensions
-
-    DatabaseError = psycopg2.Error
-except ImportError:
-    PSYCOPG2_ERROR = traceback.format_exc()
-    DatabaseError = Exception
 
 # Somebody changed the same rows of the catalog, held a lock, or both.
 RETRIED = (postgres.LOCK_NOT_AVAILABLE, postgres.DEADLOCK, postgres.SERIALIZATION, postgres.INTERNAL)
@@ -144,7 +134,7 @@ def _trees(session: Session, declared: Declared, live: Live, conditions: list) -
     session.settings(True, debug_print_parse="on", debug_pretty_print="off", client_min_messages="log", **quiet)
     try:
         return catalog.parse_trees(session, conditions)
-    except psycopg2.Error:
+    except DatabaseError:
         session.run("ROLLBACK TO SAVEPOINT crm_platform")
         _blame(session, declared)
         raise
@@ -162,7 +152,7 @@ def _blame(session: Session, declared: Declared) -> None:
                     continue
                 try:
                     catalog.parse_trees(session, [(Object(TABLE, one.schema, one.table), text)])
-                except psycopg2.Error as error:
+                except DatabaseError as error:
                     session.run("ROLLBACK TO SAVEPOINT crm_platform")
                     raise AccessError(
                         f"{one.place}: {policy.name}: {option} {text!r} is not understood: {one_line(error)};"
@@ -175,14 +165,16 @@ def _try_settings(session: Session, declared: Declared, live: Live, result: Plan
     for role in declared.roles.values():
         now = live.settings.get((role.name, ""), {})
         for name, value in (role.settings or {}).items():
-            if "." in name or name.lower() in roles.UNTRIED or any(
-                name.lower() == known.lower() and roles.is_same_setting(name, value, text) for known, text in now.items()
+            if (
+                "." in name
+                or name.lower() in roles.UNTRIED
+                or any(name.lower() == known.lower() and roles.is_same_setting(name, value, text) for known, text in now.items())
             ):
                 continue
             session.run("SAVEPOINT crm_platform")
             try:
                 session.run("SELECT pg_catalog.set_config(%s, %s, true)", (name, value))
-            except psycopg2.Error as error:
+            except DatabaseError as error:
                 if error.pgcode == "22023":
                     raise AccessError(f"{role.place}: settings: {name}: {one_line(error)}; correct the value") from None
                 # Not ours to set, or not now: ALTER ROLE will tell.
@@ -199,7 +191,7 @@ def _execute(session: Session, step: Step, steps: t.Sequence[Step]) -> None:
             session.run(step.sql)
             if step.path:
                 session.settings(True, search_path="pg_catalog, pg_temp")
-    except psycopg2.Error as error:
+    except DatabaseError as error:
         if error.pgcode in RETRIED or error.pgcode is None or session.connection.closed:
             raise
         raise Failed(
@@ -226,5 +218,5 @@ def _quietly(session: Session, sql: str) -> None:
     try:
         session.run(sql)
     finally:
-        if chosen and session.connection.info.transaction_status == psycopg2.extensions.TRANSACTION_STATUS_INTRANS:
+        if chosen and session.connection.info.transaction_status == postgres.psycopg2.extensions.TRANSACTION_STATUS_INTRANS:
             session.settings(True, **before)

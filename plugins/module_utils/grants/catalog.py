@@ -10,10 +10,9 @@ right: they are fewer by far, and each distinct one is parsed once.
 from __future__ import annotations
 
 import re
-import traceback
 import typing as t
 
-from ..postgres import Session, identifier, one_line
+from ..postgres import DatabaseError, Session, identifier, one_line
 from .model import (
     COMMANDS,
     DATABASE,
@@ -35,11 +34,6 @@ from .model import (
     Thing,
     parse_item,
 )
-
-try:
-    import psycopg2
-except ImportError:
-    PSYCOPG2_ERROR = traceback.format_exc()
 
 SERVER = """
 SELECT current_user, session_user, r.rolsuper, r.rolcreaterole, current_database(),
@@ -162,9 +156,7 @@ def signature(name: str, types: t.Iterable[str]) -> str:
 
 def read_server(session: Session) -> Server:
     user, session_user, superuser, createrole, database, bootstrap, passwords, iterations, roles = _rows(session, SERVER)[0]
-    return Server(
-        session.version, database, user, session_user, superuser, createrole, bootstrap, passwords, iterations, frozenset(roles or ())
-    )
+    return Server(session.version, database, user, session_user, superuser, createrole, bootstrap, passwords, iterations, frozenset(roles or ()))
 
 
 def read_roles(session: Session, live: Live) -> None:
@@ -189,8 +181,7 @@ def read(session: Session, declared: Declared, columns: bool = False) -> Live:
     leaving = sorted(
         name
         for name in live.roles
-        if (name in declared.roles and not declared.roles[name].present)
-        or (name not in declared.roles and declared.bounds.role(name))
+        if (name in declared.roles and not declared.roles[name].present) or (name not in declared.roles and declared.bounds.role(name))
     )
     if leaving:
         for role, database, kind, here, catalog, count, what in _rows(session, DEPENDENCIES, (leaving,)):
@@ -248,7 +239,7 @@ def times(session: Session, texts: t.Sequence[str]) -> dict:
             session, "SELECT v, v::timestamptz::text, v::timestamptz < pg_catalog.now() FROM pg_catalog.unnest(%s) v", (list(texts),)
         ):
             found[text] = (printed, over)
-    except psycopg2.Error as error:
+    except DatabaseError as error:
         raise AccessError(f"valid_until: {one_line(error)}; write a time such as 2027-12-31 or 2027-12-31 18:00+01, or infinity") from None
     return found
 
@@ -264,7 +255,7 @@ def signatures(session: Session, calls: t.Sequence[t.Tuple[str, str, str]]) -> d
     """
     try:
         found = {text: name and signature(name, types) for text, name, types in _rows(session, query, (texts,))}
-    except psycopg2.Error as error:
+    except DatabaseError as error:
         raise AccessError(f"functions: {one_line(error)}; write a name, or a name with the types of its arguments: f(integer, text)") from None
     return {call: found.get(text) for call, text in zip(calls, texts)}
 
@@ -282,7 +273,7 @@ class _Notices(list):
 
 
 def parse_trees(session: Session, conditions: t.Sequence[t.Tuple[Object, str]]) -> dict:
-    """How PostgreSQL reads conditions on the rows of tables: (table, text) -> tree. psycopg2.Error where it cannot.
+    """How PostgreSQL reads conditions on the rows of tables: (table, text) -> tree. DatabaseError where it cannot.
 
     PREPARE analyses a query without planning or running it: no right is needed and no lock but
     ACCESS SHARE taken; debug_print_parse has it tell the client what it understood.

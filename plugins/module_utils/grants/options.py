@@ -65,21 +65,16 @@ _POLICIES = {
         "permissive": {"type": "bool", "default": True},
     },
 }
-_ROWS = _list(
-    schema=_NAME,
-    table=_NAME,
-    enabled={"type": "bool", "default": True},
-    forced={"type": "bool", "default": False},
-    policies=_POLICIES,
-)
-# Option -> options of its elements that hold lists. None of them may be written as a string.
-_LISTS: dict = {
-    "roles": {"member_of": {}},
-    "grants": {"roles": {}, "owners": {}},
-    "ownership": {},
-    "row_security": {"policies": {"roles": {}}},
-}
+_ROWS = _list(schema=_NAME, table=_NAME, enabled={"type": "bool", "default": True}, forced={"type": "bool", "default": False}, policies=_POLICIES)
 _BOUNDS = ("schemas", "databases", "roles")
+# Where lists stand, for postgres.check_lists.
+_LISTS: dict = {
+    "roles": {"member_of": None},
+    "grants": {"roles": None, "owners": None},
+    "ownership": {},
+    "row_security": {"policies": {"roles": None}},
+    "manage": dict.fromkeys(_BOUNDS),
+}
 
 
 def argument_spec() -> dict:
@@ -97,34 +92,9 @@ def argument_spec() -> dict:
 
 
 def check_lists(written: t.Any) -> None:
-    """Refuse a string where a list belongs: Ansible would split it at its commas in silence."""
-    _check(written, _LISTS, "")
-    bounds = written.get("manage")
-    if isinstance(bounds, dict):
-        _check(bounds, {bound: {} for bound in _BOUNDS}, "manage: ")
-
-
-def _check(options: dict, lists: dict, where: str) -> None:
-    for option, inner in lists.items():
-        value = options.get(option)
-        if value is None:
-            continue
-        place = f"{where}{option}"
-        if not isinstance(value, (list, tuple)):
-            shown = "a dictionary" if isinstance(value, dict) else repr(value)
-            raise AccessError(f"{place} is {shown}, not a list; write it as [{value if isinstance(value, str) else '...'}]")
-        for number, element in enumerate(value):
-            if isinstance(element, dict):
-                name = element.get("name")
-                _check(element, inner, f"{place}[{number}]{f' ({name})' if name else ''}: ")
+    postgres.check_lists(written, _LISTS, AccessError)
 
 
 def patience(given: dict) -> tuple[int, int]:
     """(milliseconds to wait for a lock, attempts after the first)."""
-    try:
-        timeout = postgres.milliseconds(given["lock_timeout"])
-    except ValueError as error:
-        raise AccessError(f"lock_timeout: {error}") from None
-    if given["lock_retries"] < 0:
-        raise AccessError(f"lock_retries is {given['lock_retries']}; write a number from 0 on")
-    return timeout, given["lock_retries"]
+    return postgres.duration(given, "lock_timeout", AccessError), postgres.count(given, "lock_retries", AccessError)

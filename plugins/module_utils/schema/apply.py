@@ -16,10 +16,25 @@ import itertools
 import time
 import typing as t
 
-from ..postgres import DEADLOCK, INTERNAL, LOCK_NOT_AVAILABLE, QUERY_CANCELED, SERIALIZATION, PostgresError, backoff, identifier, one_line
+from .. import postgres
+from ..postgres import (
+    DEADLOCK,
+    INTERNAL,
+    LOCK_NOT_AVAILABLE,
+    QUERY_CANCELED,
+    SERIALIZATION,
+    DatabaseError,
+    PostgresError,
+    backoff,
+    identifier,
+    one_line,
+)
 from . import scratch
+from .declare import DeclarationError
 from .steps import ALONE, OUTSIDE, STRENGTH, Step
 
+# Statements that are sent as one message: a round trip for each would be most of the time that a new model takes.
+_BATCH = 50
 _BUSY = (LOCK_NOT_AVAILABLE, DEADLOCK, SERIALIZATION, INTERNAL)
 # A value that the new type does not have.
 _DATA = "22"
@@ -46,6 +61,12 @@ class Patience(t.NamedTuple):
     statement: int
 
 
+def patience(given: dict) -> Patience:
+    """From the options of the module."""
+    limits = [postgres.duration(given, option, DeclarationError) for option in ("lock_timeout", "statement_timeout")]
+    return Patience(limits[0], postgres.count(given, "lock_retries", DeclarationError), limits[1])
+
+
 def run(session, schema: str, steps: list[Step], patience: Patience) -> None:
     """All steps, or ApplyError."""
     done: list[str] = []
@@ -58,7 +79,7 @@ def run(session, schema: str, steps: list[Step], patience: Patience) -> None:
                     _outside(session, schema, unit[0], patience)
                 else:
                     _transaction(session, schema, unit, patience)
-            except (scratch.DatabaseError, PostgresError, Refused) as error:
+            except (DatabaseError, PostgresError, Refused) as error:
                 raise _told(error, unit, done, len(steps), session) from error
             done += [step.sql for step in unit if not step.guard]
 
@@ -81,30 +102,49 @@ def _limits(session, lock: int, statement: int) -> None:
 
 def _transaction(session, schema: str, unit: list[Step], patience: Patience) -> None:
     """One transaction, begun anew while somebody holds what it needs."""
-    for attempt in range(patience.retries + 1):
-        current: list = [unit[0]]
-        locking = [True]
+    attempt, size = 0, _BATCH
+    while True:
+        current, locking = unit[:1], True
         try:
             with session.transaction():
                 scratch.set_path(session, schema)
                 _lock(session, unit, patience)
-                locking[0] = False
+                locking = False
                 _limits(session, patience.lock, patience.statement)
-                for step in unit:
-                    current[0] = step
-                    _one(session, step)
+                for current in _batches(unit, size):
+                    _together(session, current)
             return
-        except scratch.DatabaseError as error:
-            busy = error.pgcode in _BUSY or (locking[0] and error.pgcode == QUERY_CANCELED)
-            if not busy or session.connection.closed:
+        except DatabaseError as error:
+            busy = error.pgcode in _BUSY or (locking and error.pgcode == QUERY_CANCELED)
+            if session.connection.closed or not busy and len(current) == 1:
                 error.step = current[0]
                 raise
+            if not busy:
+                # One of several failed, and none of them was kept: one by one they tell which.
+                size = 1
+                continue
             if attempt == patience.retries:
                 raise PostgresError(
                     f"a lock was not to be had in {patience.retries + 1} attempts ({one_line(error)}); "
                     "run again when less is going on, or raise lock_timeout or lock_retries"
                 ) from error
         time.sleep(backoff(attempt))
+        attempt += 1
+
+
+def _batches(unit: list[Step], size: int) -> t.Iterator[list[Step]]:
+    """The steps in their order; a guard has an answer, and stands alone."""
+    for guard, group in itertools.groupby(unit, key=lambda step: step.guard):
+        steps = list(group)
+        width = 1 if guard else size
+        yield from (steps[first : first + width] for first in range(0, len(steps), width))
+
+
+def _together(session, steps: list[Step]) -> None:
+    if len(steps) == 1:
+        _one(session, steps[0])
+    else:
+        session.run(";\n".join(step.sql for step in steps))
 
 
 def _lock(session, unit: list[Step], patience: Patience) -> None:
@@ -114,17 +154,14 @@ def _lock(session, unit: list[Step], patience: Patience) -> None:
         for table, mode in step.locks:
             if table not in needed or STRENGTH.index(mode) > STRENGTH.index(needed[table]):
                 needed[table] = mode
-    if not needed:
-        _limits(session, patience.lock, patience.statement)
-        return
-    statements = []
+    end = time.monotonic() + patience.lock / 1000
     for mode in reversed(STRENGTH):
         tables = sorted(identifier(*table) for table, wanted in needed.items() if wanted == mode)
         if tables:
-            statements.append(f"LOCK TABLE {', '.join(tables)} IN {mode} MODE")
-    # Sent as one, so that the time limit of a statement bounds all of them.
-    _limits(session, patience.lock, patience.lock)
-    session.run("; ".join(statements))
+            # The limit of the statement bounds the waits for all of its tables. 0 would be none at all.
+            left = max(1, round((end - time.monotonic()) * 1000)) if patience.lock else 0
+            _limits(session, left, left)
+            session.run(f"LOCK TABLE {', '.join(tables)} IN {mode} MODE")
 
 
 def _one(session, step: Step) -> None:
@@ -132,7 +169,7 @@ def _one(session, step: Step) -> None:
         try:
             lost = session.value(step.sql)
             problem = f"{lost} values would not survive ({step.reason})" if lost else ""
-        except scratch.DatabaseError as error:
+        except DatabaseError as error:
             if not (error.pgcode or "").startswith(_DATA):
                 raise
             problem = f"values would not survive: {one_line(error)} ({step.reason})"
@@ -153,11 +190,11 @@ def _outside(session, schema: str, step: Step, patience: Patience) -> None:
         try:
             session.run(step.sql)
             return
-        except scratch.DatabaseError as error:
+        except DatabaseError as error:
             if session.connection.closed:
                 raise
             if step.index:
-                with contextlib.suppress(scratch.DatabaseError):
+                with contextlib.suppress(DatabaseError):
                     session.run(f"DROP INDEX CONCURRENTLY IF EXISTS {identifier(*step.index)}")
             if error.pgcode not in _BUSY or attempt == patience.retries:
                 raise

@@ -31,6 +31,10 @@ class Hazardous(PostgresError):
         self.lines, self.plan = lines, plan
 
 
+def counted(lines: t.Sized) -> str:
+    return "One step of the plan is" if len(lines) == 1 else f"{len(lines)} steps of the plan are"
+
+
 class Outcome(t.NamedTuple):
     """``before`` and ``after`` are the changed objects as text, for the diff."""
 
@@ -44,10 +48,9 @@ class Outcome(t.NamedTuple):
 class Comparison:
     """One look at what is live, against what is declared."""
 
+    reading: catalog.Reading
     wanted: model.Schema
     live: model.Schema
-    marks: dict
-    oids: dict
     same: set
     remembered: dict
     plan: Plan
@@ -81,7 +84,7 @@ class Converger:
             # Only who changes something waits for others; they may have done it meanwhile.
             with self.session.exclusively(f"the schema {self.name}", self._others_time()):
                 self._wait_for_builders(found)
-                found = self._compare()
+                found = self._compare(found)
                 self._refuse_hazards(found.plan)
                 if found.plan.steps:
                     self._apply(found.plan)
@@ -112,16 +115,19 @@ class Converger:
 
     # -- comparing
 
-    def _compare(self) -> Comparison:
-        return self.session.patiently(self._compare_once, self.patience.retries, _MOVED, f"reading the schema {self.name}")
+    def _compare(self, before: t.Optional[Comparison] = None) -> Comparison:
+        """``before`` is handed back where the schema is still as it was found then."""
+        return self.session.patiently(lambda: self._compare_once(before), self.patience.retries, _MOVED, f"reading the schema {self.name}")
 
     def _read(self) -> tuple:
         with self.session.transaction("ISOLATION LEVEL REPEATABLE READ, READ ONLY"):
             scratch.set_path(self.session, self.name)
             return catalog.read(self.session, self.name), memory.read(self.session, self.name)
 
-    def _compare_once(self) -> Comparison:
+    def _compare_once(self, before: t.Optional[Comparison]) -> Comparison:
         reading, remembered = self._read()
+        if before and (reading, remembered) == (before.reading, before.remembered):
+            return before
         live = reading.schema
         if self.declared is None:
             wanted, same = self._defined(reading, remembered)
@@ -132,7 +138,7 @@ class Converger:
         plan = Planner(wanted, live, known, self.purge, same).plan()
         if ("definition", "") in same:
             plan = plan._replace(undeclared=sorted({*plan.undeclared, *(name for kind, name in remembered if kind == "undeclared")}))
-        return Comparison(wanted, live, reading.marks, reading.oids, same, remembered, plan)
+        return Comparison(reading, wanted, live, same, remembered, plan)
 
     def _defined(self, reading: catalog.Reading, remembered: dict) -> tuple:
         """A definition is one piece: either all of it is known to be so, or all is built and compared."""
@@ -271,8 +277,7 @@ class Converger:
                 warnings.append(f"after the run: {error}")
             warnings += [f"after the run {step.object} is not as declared: {step.reason}" for step in left]
         else:
-            reading = catalog.Reading(found.live, found.marks, found.oids)
-            left = []
+            reading = found.reading
         if not warnings:
             self._write(found, reading.marks)
         return warnings

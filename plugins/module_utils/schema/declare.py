@@ -9,6 +9,7 @@ import dataclasses
 import re
 import typing as t
 
+from .. import postgres
 from ..postgres import identifier, name_problem
 from . import lexer, model, sql
 
@@ -33,25 +34,8 @@ LISTS: dict = {
 }
 
 
-def check_lists(options: t.Any, lists: t.Optional[dict] = None, where: str = "") -> None:
-    """Refuse a string where a list belongs: Ansible would split it at its commas in silence."""
-    for option, inner in (LISTS if lists is None else lists).items():
-        value = options.get(option) if isinstance(options, dict) else None
-        if value is None:
-            continue
-        place = f"{where}{option}"
-        if option == "references" and isinstance(value, dict):
-            check_lists(value, inner, f"{place}: ")
-            continue
-        if not isinstance(value, (list, tuple)):
-            shown = f"{value!r}" if not isinstance(value, dict) else "a dictionary"
-            raise DeclarationError(f"{place} is {shown}, not a list; write it as [{value if isinstance(value, str) else '...'}]")
-        for number, element in enumerate(value):
-            if inner is not None and not isinstance(element, dict):
-                raise DeclarationError(f"{place}[{number}] is {element!r}; write it as a dictionary of its options, such as {{name: ...}}")
-            if inner is not None:
-                named = element.get("name")
-                check_lists(element, inner, f"{place}[{number}]{f' ({named})' if named else ''}: ")
+def check_lists(written: t.Any) -> None:
+    postgres.check_lists(written, LISTS, DeclarationError)
 
 
 def schema(name: str, owner: str, options: dict) -> model.Schema:
@@ -272,7 +256,6 @@ def _index(one: dict, place: str, columns: dict) -> model.Index:
 
 
 # What may follow the column or expression of an index's key.
-_KEY_WORDS = {"asc", "desc", "nulls", "first", "last", "collate"}
 
 
 def _index_key(text: str, columns: dict, where: str) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import typing as t
 
-from ..postgres import identifier
+from ..postgres import DatabaseError, identifier
 from . import lexer, model, scratch, sql
 from .steps import helper_name
 
@@ -137,6 +137,7 @@ class Facts:
         self.session, self.wanted, self.live, self.oids = session, wanted, live, oids
         self._user = ""
         self._roles: dict = {}
+        self._comparable: dict = {}
 
     @property
     def user(self) -> str:
@@ -181,11 +182,23 @@ class Facts:
                 try:
                     self.session.run(f"ALTER TABLE {table} ALTER COLUMN {column} TYPE {new.type}{collation}{using}")
                     return TypeChange(bool(using), self._file(table) != before)
-                except scratch.DatabaseError as error:
+                except DatabaseError as error:
                     if error.pgcode not in ("42804", "42846", "22P02", "42883"):
                         raise
                     self.session.run("ROLLBACK TO SAVEPOINT trial")
         return None
+
+    def comparable(self, one: str, two: str) -> bool:
+        """Whether values of both types can be told to be equal, as a foreign key does."""
+        if (one, two) not in self._comparable:
+            try:
+                with self._trial(f"one {one}, two {two}") as table:
+                    self.session.run(f"SELECT FROM {table} WHERE one = two")
+                self._comparable[one, two] = True
+            except DatabaseError as error:
+                # What else is wrong with a type is told where it stands.
+                self._comparable[one, two] = error.pgcode != "42883"
+        return self._comparable[one, two]
 
     def adding_rewrites(self, table: model.Table, column: model.Column) -> bool:
         if column.identity or column.generated or column.serial:

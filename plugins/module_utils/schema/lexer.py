@@ -11,6 +11,7 @@ https://www.postgresql.org/docs/current/sql-syntax-lexical.html
 
 from __future__ import annotations
 
+import functools
 import re
 import typing as t
 
@@ -54,9 +55,16 @@ class Token(t.NamedTuple):
 
 def tokens(sql: str) -> list[Token]:
     """SqlError where a string, name or comment has no end."""
+    return list(_tokens(sql))
+
+
+# The same few defaults, types and columns stand in many tables, and each is looked at more than once.
+@functools.lru_cache(maxsize=4096)
+def _tokens(sql: str) -> tuple[Token, ...]:
     if "\0" in sql:
         raise SqlError("holds a NUL character; leave it out")
-    found, position = [], 0
+    found: list[Token] = []
+    position = 0
     while position < len(sql):
         match = _TOKEN.match(sql, position)
         if not match:
@@ -82,7 +90,7 @@ def tokens(sql: str) -> list[Token]:
             raise SqlError(f"holds two strings in a row, at {text[:20]!r}; join them into one")
         found.append(Token(kind, text))
         position += len(text)
-    return found
+    return tuple(found)
 
 
 def _end_of_comment(sql: str, start: int) -> int:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from .. import postgres
-from .declare import DeclarationError
 
 _STRINGS = {"type": "list", "elements": "str"}
 _ACTION = {"type": "str", "choices": ["no_action", "restrict", "cascade", "set_null", "set_default"], "default": "no_action"}
@@ -77,17 +76,3 @@ def argument_spec() -> dict:
         "lock_retries": {"type": "int", "default": 10},
         "statement_timeout": {"type": "str", "default": "0"},
     }
-
-
-def time(given: dict, option: str) -> int:
-    """Milliseconds."""
-    try:
-        return postgres.milliseconds(given[option])
-    except ValueError as error:
-        raise DeclarationError(f"{option}: {error}") from None
-
-
-def count(given: dict, option: str) -> int:
-    if given[option] < 0:
-        raise DeclarationError(f"{option} is {given[option]}; write a number from 0 on")
-    return given[option]

@@ -202,6 +202,20 @@ class Planner:
                         f"{what}: {target} has no primary key or unique constraint on ({', '.join(constraint.target_columns)}); "
                         "declare one there, or reference the columns that have one"
                     )
+                there = self.after.tables[name].constraints.get(constraint.name) if name in self.after.tables else None
+                if there is None or (there.columns, there.target, there.target_columns) != (
+                    constraint.columns,
+                    constraint.target,
+                    constraint.target_columns,
+                ):
+                    self._comparable(what, constraint, table, known)
+
+    def _comparable(self, what: str, constraint: model.Constraint, table: model.Table, known: model.Table) -> None:
+        """PostgreSQL would say so too, but only when the statement runs, which it does not in check mode."""
+        for own, other in zip(constraint.columns, constraint.target_columns):
+            one, two = table.columns.get(own), known.columns.get(other)
+            if one and two and one.type != two.type and not self.facts.comparable(one.type, two.type):
+                raise PlanError(f"{what}: {own} is {one.type}, {known.name}.{other} is {two.type}; declare {own} as {two.type}")
 
     # -- enums
 

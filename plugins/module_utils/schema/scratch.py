@@ -14,14 +14,9 @@ import dataclasses
 import typing as t
 import uuid
 
-from ..postgres import PostgresError, identifier, name_problem, one_line
+from ..postgres import DatabaseError, PostgresError, identifier, name_problem, one_line
 from . import catalog, lexer, model, sql
 from .declare import DeclarationError
-
-try:
-    from psycopg2 import Error as DatabaseError
-except ImportError:
-    DatabaseError = Exception
 
 FORBIDDEN = "42501"
 # What a definition may hold: it describes, and nothing in it works on rows.

@@ -5,14 +5,12 @@
 
 from __future__ import annotations
 
-import re
 import typing as t
 
 from ..postgres import identifier, literal
 from . import catalog, lexer, model
 
 SERIALS = {"smallserial": "smallint", "serial": "integer", "bigserial": "bigint", "serial2": "smallint", "serial4": "integer", "serial8": "bigint"}
-_PLAIN = re.compile(r"[a-z_][a-z0-9_$]*\Z")
 
 
 def names(columns: t.Iterable[str]) -> str:
@@ -111,13 +109,6 @@ def index(schema: str, table_name: str, wanted: model.Index, concurrently: bool 
         f"WHERE {where}" if where else "",
     ]
     return " ".join(word for word in words if word)
-
-
-def key(text: str, columns: t.Container[str]) -> str:
-    """A key of an index as the user wrote it -> as it stands in CREATE INDEX: a column's name is quoted, an expression bracketed."""
-    if text in columns:
-        return identifier(text)
-    return text
 
 
 def comment(kind: str, name: str, text: t.Optional[str]) -> str:

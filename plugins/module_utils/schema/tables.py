@@ -43,7 +43,7 @@ class TableDiff:
     :param facts: answers what the catalog's rows alone do not say, see plan.Planner.
     """
 
-    def __init__(self, schema: str, wanted: model.Table, live: model.Table, facts, purge: bool, drops: t.Container[str] = ()) -> None:
+    def __init__(self, schema: str, wanted: model.Table, live: model.Table, facts, purge: bool) -> None:
         self.schema, self.wanted, self.live, self.facts, self.purge = schema, wanted, live, facts, purge
         self.steps: list[Step] = []
         self.undeclared: list[str] = []
@@ -55,7 +55,6 @@ class TableDiff:
         self.unique_later: set[str] = set()
         # Keys that go, and in which stage: foreign keys may rest on them.
         self.dropped_keys: list = []
-        self.drops = drops
         self.partitioned = bool(live.partition_by)
 
     # -- helpers
@@ -164,9 +163,17 @@ class TableDiff:
         hazards: tuple = ()
         if filled and self.facts.adding_rewrites(self.wanted, column):
             hazards = (REWRITES_TABLE,)
-        self.alter(ADD_COLUMN + bool(column.generated), f"ADD COLUMN {definition}", "it is made anew" if anew else "it is missing", what, hazards)
+        reason = "it is made anew" if anew else f"it is missing{self._other_name(column)}"
+        self.alter(ADD_COLUMN + bool(column.generated), f"ADD COLUMN {definition}", reason, what, hazards)
         if column.comment:
             self._comment(column)
+
+    def _other_name(self, column: model.Column) -> str:
+        """What a column that stays undeclared may be: the new one, before somebody renamed it in the declaration."""
+        old = [name for name, one in self.live.columns.items() if name not in self.wanted.columns and one.type == column.type]
+        if self.purge or not old:
+            return ""
+        return f"; if it is {old[0]} under another name, declare renamed_from: {old[0]} here"
 
     def _comment(self, column: model.Column) -> None:
         text = sql.comment("COLUMN", identifier(self.schema, self.wanted.name, column.name), column.comment)
@@ -393,7 +400,7 @@ class TableDiff:
 
     def _also_lock(self, target: tuple, mode: str) -> None:
         last = self.steps[-1]
-        if target in self.drops or target[0] != self.schema or not self.facts.is_live(target[1]):
+        if target[0] != self.schema or not self.facts.is_live(target[1]):
             return
         self.steps[-1] = last._replace(locks=(*last.locks, (target, mode)))
 
