@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 ROLES = ("crm_app", "crm_support", "crm_analyst", "crm_backup", "crm_monitor")
 FOUNDING = """
 CREATE ROLE crm; CREATE SCHEMA customer AUTHORIZATION crm; SET ROLE crm;
-CREATE TABLE customer.customer (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL, phone text, email text, address text, region text, source text);
+CREATE TABLE customer.customer (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  name text NOT NULL, phone text, email text, address text, region text, source text);
 CREATE INDEX idx_customer_name ON customer.customer (name);
 INSERT INTO customer.customer (name, phone, email) VALUES ('Ada', '1', 'a@example.com');
 """

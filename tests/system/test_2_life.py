@@ -56,14 +56,14 @@ def test_a_second_run_changes_nothing(deployed):
     assert (again.rc, again.changed) == (0, [])
 
 
-@pytest.mark.parametrize("part", ["foundation", "database", "crm_package", "crm_service", "network"])
+@pytest.mark.parametrize("part", ["foundation", "database", "customer_data", "crm_package", "crm_service", "network"])
 def test_a_part_alone_changes_nothing(deployed, part):
-    """crm.platform.foundation, crm.platform.database, crm.platform.crm_package, crm.platform.crm_service, crm.platform.network."""
+    """crm.platform.foundation, crm.platform.database, crm.platform.customer_data, crm.platform.crm_package, crm.platform.crm_service, crm.platform.network."""
     alone = deployed.run(playbook=f"crm.platform.{part}")
     assert (alone.rc, alone.changed) == (0, []), alone.failure
 
 
-@pytest.mark.parametrize("tag", ["database", "crm_service", "firewall", "verify"])
+@pytest.mark.parametrize("tag", ["database", "customer_data", "crm_service", "firewall", "verify"])
 def test_a_tag_alone_changes_nothing(deployed, tag):
     alone = deployed.run("--tags", tag)
     assert (alone.rc, alone.changed) == (0, []), alone.failure
