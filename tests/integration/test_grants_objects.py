@@ -193,6 +193,32 @@ def test_grant_options_and_what_was_handed_on(access, usage):
     assert grants.may(access.connect(who), "SELECT * FROM customer.customer")
 
 
+@pytest.mark.parametrize("looks", [True, False])
+@pytest.mark.parametrize("right, holds", [("SELECT", "whole"), ("INSERT (phone)", "whole"), ("INSERT (phone)", "column"), ("SELECT", "nothing")])
+def test_a_member_of_the_owner_has_handed_on(access, right, holds, looks):
+    """PostgreSQL's CASCADE stops at who has the grant option by a membership, here in the owner."""
+    owner, member, second, third = (access.role(name) for name in ("owner", "member", "second", "third"))
+    people = [{"name": name} for name in (owner, member, second, third)]
+    people[1]["member_of"] = [owner]
+    bounds = {**ALL, "roles": [owner, member, second, third]}
+    usage = {"roles": [member], "privileges": ["USAGE"], "schema": "customer"}
+    mine = {"roles": [member], "privileges": ["SELECT", "INSERT"], "schema": "customer", "tables": ["customer"], "grant_option": True}
+    wide = {"manage": bounds, "ownership": [{"schema": "customer", "tables": ["customer"], "owner": owner}]}
+    access.settle(roles=[people[0], {"name": member}, *people[2:]], grants=[{**usage, "roles": [member, second]}], **wide)
+    option = f"GRANT {right} ON customer.customer TO {member} WITH GRANT OPTION"
+    access.run(option if holds == "column" else f"GRANT SELECT, INSERT ON customer.customer TO {member} WITH GRANT OPTION")
+    access.run(f"SET ROLE {member}; GRANT {right} ON customer.customer TO {second} WITH GRANT OPTION; RESET ROLE")
+    access.run(f"SET ROLE {second}; GRANT {right} ON customer.customer TO {third}; RESET ROLE")
+    entries = [usage] if looks else []
+    access.settle(roles=people, grants=entries if holds == "nothing" else [*entries, mine], **wide)
+    plain = right.split(maxsplit=1)[0]
+    for role in (second, third):
+        assert not access.value("SELECT has_any_column_privilege(%s, 'customer.customer', %s)", (role, plain))
+    direct = access.value("SELECT relacl::text FROM pg_class WHERE oid = 'customer.customer'::regclass")
+    assert (member in direct) == (holds != "nothing")
+    assert access.value("SELECT nspacl::text LIKE %s FROM pg_namespace WHERE nspname = 'customer'", (f"%{member}=%",)) == looks
+
+
 def test_later_objects_of_several_owners(access):
     first, second, reader = access.role("first"), access.role("second"), access.role("reader")
     access.sql(f"ALTER DEFAULT PRIVILEGES FOR ROLE {first} IN SCHEMA customer GRANT DELETE ON TABLES TO {reader}")

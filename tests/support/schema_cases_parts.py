@@ -437,6 +437,22 @@ FOREIGN_KEYS = [
         "CREATE TABLE t (id int PRIMARY KEY, up int REFERENCES t)",
     ),
     Case(
+        "foreign key to itself and a key that comes for another",
+        "CREATE TABLE t (id smallint, CONSTRAINT old UNIQUE (id))",
+        table("{name: id, type: integer}", "primary_key: [id]\nforeign_keys: [{columns: [id], references: {table: t}}]") + "purge: true",
+        "CREATE TABLE t (id int PRIMARY KEY REFERENCES t)",
+        rows="INSERT INTO t VALUES (1), (2)",
+        allow=("rewrites_table", "drops_index"),
+    ),
+    Case(
+        "foreign key to itself and a key that comes for another of the same type",
+        "CREATE TABLE t (id int, CONSTRAINT old UNIQUE (id))",
+        table("{name: id, type: integer}", "primary_key: [id]\nforeign_keys: [{columns: [id], references: {table: t}}]") + "purge: true",
+        "CREATE TABLE t (id int PRIMARY KEY REFERENCES t)",
+        rows="INSERT INTO t VALUES (1), (2)",
+        allow=("drops_index",),
+    ),
+    Case(
         "foreign key of two columns in another order",
         "CREATE TABLE p (a int, b int, UNIQUE (a, b)); CREATE TABLE t (x int, y int)",
         "tables:\n- {name: p, columns: [{name: a, type: int}, {name: b, type: int}], unique: [{columns: [a, b]}]}\n- {name: t, columns: [{name: x,"

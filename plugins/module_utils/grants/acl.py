@@ -5,9 +5,11 @@
 
 PostgreSQL keeps who gave each right. A superuser and the members of the owner
 act as the owner, so what somebody else handed on can only be taken by taking
-the option from that one, with CASCADE. Every operation is played through on a
-copy of the list as the server would do it, so that what a CASCADE takes too is
-known and given back.
+the option from that one, with CASCADE. Who has the option by way of a
+membership too keeps what was handed on; a superuser takes that in the name of
+the one who gave it. Every operation is played through on a copy of the list as
+the server would do it, so that what a CASCADE takes too is known and given
+back.
 https://www.postgresql.org/docs/current/ddl-priv.html
 """
 
@@ -31,6 +33,13 @@ class Operation(t.NamedTuple):
     option: bool = False  # give: with the option; take: the option alone
     cascade: bool = False
     column: str = ""
+    # In whose name, where that is not the actor.
+    by: str = ""
+
+
+def nobody(role: str) -> t.Collection[str]:
+    """For those that are not members of any role."""
+    return ()
 
 
 def changed_owner(acl: t.Sequence[Entry], old: str, new: str) -> tuple:
@@ -53,10 +62,13 @@ def held(acl: t.Iterable[Entry]) -> Wanted:
 
 
 class Rights:
-    """A list that can be changed: (grantee, grantor, letter) -> grant option."""
+    """A list that can be changed: (grantee, grantor, letter) -> grant option.
 
-    def __init__(self, acl: t.Iterable[Entry], owner: str) -> None:
-        self.owner = owner
+    :param behind: the roles whose rights a role has by membership.
+    """
+
+    def __init__(self, acl: t.Iterable[Entry], owner: str, behind: t.Callable[[str], t.Collection[str]] = nobody) -> None:
+        self.owner, self.behind = owner, behind
         self.given = {
             (entry.grantee, entry.grantor, letter): letter in entry.options for entry in acl for letter in entry.rights
         }
@@ -69,6 +81,15 @@ class Rights:
             return True
         return any(option for (who, dummy, what), option in self.given.items() if who == grantee and what == letter)
 
+    def keeps(self, grantee: str, letter: str) -> bool:
+        """Whether a CASCADE stops at this role, which still has the option, be it by a membership."""
+        return any(self.has_option(role, letter) for role in (grantee, *self.behind(grantee)))
+
+    def copy(self) -> "Rights":
+        other = Rights((), self.owner, self.behind)
+        other.given = dict(self.given)
+        return other
+
     def give(self, letter: str, grantee: str, grantor: str, option: bool) -> None:
         key = (grantee, grantor, letter)
         self.given[key] = self.given.get(key, False) or option
@@ -78,13 +99,13 @@ class Rights:
         key = (grantee, grantor, letter)
         if key not in self.given:
             return []
-        had = self.has_option(grantee, letter)
+        had = self.given[key]
         if option_only:
             self.given[key] = False
         else:
             del self.given[key]
         lost = []
-        if had and not self.has_option(grantee, letter):
+        if had and not self.keeps(grantee, letter):
             for other in [one for one in self.given if one[1] == grantee and one[2] == letter]:
                 if other in self.given:
                     lost += [other, *self.take(letter, other[0], grantee)]
@@ -133,13 +154,24 @@ class Converge:
 
     :param exact: whether what a grantee has beyond what is wanted is to be taken.
     :param actor: whom PostgreSQL takes for the grantor of what we do: the owner, or ourselves with grant options.
+    :param behind: see Rights.
+    :param may_be: whether we can act as this role, and PostgreSQL then takes it for the grantor.
     """
 
-    def __init__(self, acl: t.Iterable[Entry], owner: str, actor: str, exact: t.Callable[[str], bool], columns: t.Optional[dict] = None) -> None:
-        self.owner, self.actor, self.exact = owner, actor, exact
-        self.lists = {"": Rights(acl, owner)}
+    def __init__(
+        self,
+        acl: t.Iterable[Entry],
+        owner: str,
+        actor: str,
+        exact: t.Callable[[str], bool],
+        columns: t.Optional[dict] = None,
+        behind: t.Callable[[str], t.Collection[str]] = nobody,
+        may_be: t.Callable[[str], bool] = lambda role: False,
+    ) -> None:
+        self.owner, self.actor, self.exact, self.behind, self.may_be = owner, actor, exact, behind, may_be
+        self.lists = {"": Rights(acl, owner, behind)}
         for column, entries in (columns or {}).items():
-            self.lists[column] = Rights(entries, owner)
+            self.lists[column] = Rights(entries, owner, behind)
         self.operations: list[Operation] = []
         # (grantee, grantor, letter, column) that cannot be taken by us
         self.stuck: list[tuple] = []
@@ -155,7 +187,7 @@ class Converge:
                     goal[(who, letter)] = goal.get((who, letter), False) or (option and who != self.owner)
             goals[column] = goal
         for column in set(wanted) - set(self.lists):
-            self.lists[column] = Rights((), self.owner)
+            self.lists[column] = Rights((), self.owner, self.behind)
             goals[column] = {(who, letter): letter in options for who, (letters, options) in wanted[column].items() for letter in letters}
         if self.exact(self.owner):
             goals[""].update({(self.owner, letter): goals[""].get((self.owner, letter), False) for letter in full})
@@ -189,17 +221,30 @@ class Converge:
                 self._revoke(column, letter, who, option)
                 continue
             step = rights.first_step(self.actor, grantor, letter)
-            if step:
+            if step and self._is_reached(rights, step, who, grantor, letter):
                 self._revoke(column, letter, step, True)
-            elif self.actor == self.owner:
+            elif self.actor == self.owner and not step and not any(rights.has_option(role, letter) for role in self.behind(grantor)):
                 # The grantor's own option is gone, or stands on the whole table: give one here, and take it with all that hangs on it.
                 self._grant(column, letter, grantor, True)
                 self._revoke(column, letter, grantor, (grantor, letter) in goal)
+            elif self.actor == self.owner and self.may_be(grantor):
+                lent = not any(self.lists[name].has_option(grantor, letter) for name in {"", column})
+                if lent:
+                    self._grant(column, letter, grantor, True)
+                self._revoke(column, letter, who, option, grantor)
+                if lent:
+                    self._revoke(column, letter, grantor, (grantor, letter) in goal)
             if (who, grantor, letter) in rights.given and (not option or rights.given[(who, grantor, letter)]):
                 self.stuck.append((who, grantor, letter, column))
             else:
                 # What hung on this one may be within reach now.
                 self.stuck = [one for one in self.stuck if one[3] != column]
+
+    def _is_reached(self, rights: Rights, step: str, who: str, grantor: str, letter: str) -> bool:
+        """Whether a CASCADE from this role on gets as far as what this grantor gave."""
+        trial = rights.copy()
+        trial.take(letter, step, self.actor, True)
+        return (who, grantor, letter) not in trial.given
 
     def _give(self, column: str, goal: dict) -> None:
         rights = self.lists[column]
@@ -211,14 +256,14 @@ class Converge:
         self.lists[column].give(letter, who, self.actor, option)
         self.operations.append(Operation(True, letter, who, option, False, column))
 
-    def _revoke(self, column: str, letter: str, who: str, option: bool) -> None:
-        lost = self.lists[column].take(letter, who, self.actor, option)
+    def _revoke(self, column: str, letter: str, who: str, option: bool, by: str = "") -> None:
+        lost = self.lists[column].take(letter, who, by or self.actor, option)
         if not column and letter in RIGHTS[COLUMN]:
             # REVOKE on a table takes the same from each of its columns.
             for name, rights in self.lists.items():
                 if name:
-                    lost += rights.take(letter, who, self.actor, option)
-        self.operations.append(Operation(False, letter, who, option, bool(lost), column))
+                    lost += rights.take(letter, who, by or self.actor, option)
+        self.operations.append(Operation(False, letter, who, option, bool(lost), column, by))
 
 
 def defaults(acl: t.Iterable[Entry], owner: str, wanted: Wanted, exact: t.Callable[[str], bool]) -> tuple[Wanted, Wanted, Wanted]:

@@ -371,6 +371,8 @@ class Step(t.NamedTuple):
     secret: str = ""
     # The schema in which a policy's names are looked up.
     path: str = ""
+    # (role, schema): in whose name it is done, and where that one has to be able to look.
+    by: tuple = ()
 
     def shown(self) -> dict:
         told = {"sql": self.sql, "reason": self.reason, "object": self.object}

@@ -70,8 +70,9 @@ class _Planner:
                 steps += people.present(role, self.live, self.bounds, self.result.warnings)
         for name in self.stripped:
             steps += people.strip(name, self.live)
-        leave, join, pairs = people.memberships(self.declared, self.live)
+        leave, join, pairs, above = people.memberships(self.declared, self.live)
         people.check_cycles(pairs)
+        self.above = above
         self._guard(pairs)
         steps += leave + join
         retired = self._retire()
@@ -293,7 +294,9 @@ class _Planner:
         live = self.things[thing]
         # Someone who only takes part in handing on acts by that; all others act as the owner.
         actor = live.owner if self._acts_as(live.owner) else self.server.user
-        way = lists.Converge(live.acl, live.owner, actor, (lambda who: True) if exact else self.without.__contains__, columns)
+        way = lists.Converge(
+            live.acl, live.owner, actor, (lambda who: True) if exact else self.without.__contains__, columns, self._behind, self._may_be
+        )
         operations = way.run(goal, full if exact else frozenset())
         for who, grantor, letter, column in way.stuck:
             on = sql.column_object(thing, column) if column else str(thing)
@@ -310,8 +313,30 @@ class _Planner:
         for text, operation, who, letters in _statements(thing, operations):
             on = sql.column_object(thing, "/".join(sorted(operation.columns))) if operation.columns else str(thing)
             step = Step(text, _reason(operation.give, letters, who, operation.option and not operation.give), on)
+            if operation.by:
+                step = step._replace(
+                    sql=sql.acting(operation.by, text), reason=f"{step.reason}, which {operation.by} gave", by=(operation.by, thing.schema)
+                )
             # What is given for the sake of taking it back has to stay before it.
             (take if not operation.give or operation.first else give).append(step)
+
+    def _behind(self, role: str) -> t.Collection[str]:
+        """The roles whose rights it will have without asking."""
+        if role in self.live.roles and self.live.roles[role].superuser:
+            return list(self.live.roles)
+        found: list = []
+        waiting = list(self.above.get(role, ()))
+        while waiting:
+            one = waiting.pop()
+            if one not in found:
+                found.append(one)
+                waiting += self.above.get(one, ())
+        return found
+
+    def _may_be(self, role: str) -> bool:
+        # The right to act as others is that of who logged in; and a superuser acts as the owner, whoever it is.
+        mine = self.server.superuser and self.server.user == self.server.session_user
+        return mine and role in self.live.roles and not self.live.roles[role].superuser
 
     def _may(self, thing: Object, live: t.Any, way: t.Any, one: lists.Operation) -> bool:
         """Whether a role that is neither owner nor superuser may do it; if not, it is told or refused."""
@@ -368,6 +393,7 @@ class _Statement(t.NamedTuple):
     cascade: bool
     columns: tuple
     first: bool
+    by: str
 
 
 def _statements(thing: Object, operations: t.Sequence[lists.Operation]) -> t.Iterator[tuple]:
@@ -375,12 +401,12 @@ def _statements(thing: Object, operations: t.Sequence[lists.Operation]) -> t.Ite
     runs: list = []
     last_taken = max((number for number, one in enumerate(operations) if not one.give), default=-1)
     for number, one in enumerate(operations):
-        key = (one.give, one.option, one.cascade, one.give and number < last_taken)
+        key = (one.give, one.option, one.cascade, one.give and number < last_taken, one.by)
         # Operations with CASCADE and those around them keep their place; all others commute within their kind.
         if not runs or runs[-1][0] != key:
             runs.append((key, []))
         runs[-1][1].append(one)
-    for (give, option, cascade, first), group in runs:
+    for (give, option, cascade, first, by), group in runs:
         by_grantee: dict = {}
         for one in group:
             by_grantee.setdefault((one.grantee, one.column), set()).add(one.letter)
@@ -396,7 +422,7 @@ def _statements(thing: Object, operations: t.Sequence[lists.Operation]) -> t.Ite
             if rest:
                 merged.setdefault((letters, rest), []).append(who)
         for (letters, columns), who in merged.items():
-            statement = _Statement(give, option, cascade, columns, first)
+            statement = _Statement(give, option, cascade, columns, first, by)
             if give:
                 yield sql.grant(thing, letters, sorted(who), option, columns), statement, sorted(who), letters
             else:

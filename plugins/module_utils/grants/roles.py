@@ -179,13 +179,14 @@ def check_members(declared: Declared, live: Live) -> None:
                 )
 
 
-def memberships(declared: Declared, live: Live) -> tuple[list[Step], list[Step], set]:
-    """(steps that take, steps that give, the pairs (role, member) that hold afterwards)."""
+def memberships(declared: Declared, live: Live) -> tuple[list[Step], list[Step], set, dict]:
+    """(steps that take, steps that give, the pairs (role, member) that hold afterwards, member -> roles whose rights it then has by itself)."""
     version, old = live.server.version, live.server.version < GRANTORS_SINCE
     rows = {(one.role, one.member, one.grantor): one for one in live.memberships}
     leaving = {name for name, role in declared.roles.items() if not role.present and name in live.roles}
     lonely = set(stripped(declared, live))
     wanted: dict = {}
+    inherits = {name: role.inherit for name, role in live.roles.items()}
     exact_members = set(lonely)
     for role in declared.roles.values():
         if not role.present:
@@ -194,7 +195,7 @@ def memberships(declared: Declared, live: Live) -> tuple[list[Step], list[Step],
         if exact:
             exact_members.add(role.name)
         known = live.roles.get(role.name)
-        inherit = role.attributes.get("inherit", True if exact or not known else known.inherit)
+        inherit = inherits[role.name] = role.attributes.get("inherit", True if exact or not known else known.inherit)
         for one in role.member_of or ():
             wanted[(one.role, role.name)] = _wanted_options(one, {"inherit": inherit}, exact, version)
     take: list = []
@@ -242,7 +243,7 @@ def memberships(declared: Declared, live: Live) -> tuple[list[Step], list[Step],
         what = f"membership of {member} in {role}"
         if not mine:
             give.append(Step(sql.join(role, member, _given(options), old), "it is missing", what))
-            rows[(role, member, "")] = Membership(role, member, "", **options)
+            rows[(role, member, "")] = Membership(role, member, "", **{"inherit": inherits[member], **options})
             continue
         for row in mine:
             differing = {
@@ -255,8 +256,13 @@ def memberships(declared: Declared, live: Live) -> tuple[list[Step], list[Step],
             if differing:
                 is_now = told({name: getattr(row, name) for name in differing})
                 give.append(Step(sql.join(role, member, differing, old, "" if old else row.grantor), f"it has {is_now}", what))
+                rows[(role, member, row.grantor)] = row._replace(**differing)
     pairs = {(row.role, row.member) for row in rows.values()}
-    return take, give, pairs
+    above: dict = {}
+    for row in rows.values():
+        if inherits[row.member] if old else row.inherit:
+            above.setdefault(row.member, set()).add(row.role)
+    return take, give, pairs, above
 
 
 def _given(options: dict) -> dict:

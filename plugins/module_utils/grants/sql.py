@@ -75,6 +75,11 @@ def revoke(
     return f"REVOKE {head}{_rights(letters, columns)} ON {WORDS[thing.kind]} {what(thing)} FROM {who(grantees)}{tail}"
 
 
+def acting(role: str, text: str) -> str:
+    """A statement in the name of another role, for a connection that acts in the name of who logged in."""
+    return f"SET LOCAL ROLE {identifier(role)}; {text}; SET LOCAL ROLE NONE"
+
+
 def default(owner: str, schema: str, kind: str, give: bool, letters: t.Iterable[str], grantees: t.Sequence[str], option: bool = False) -> str:
     """ALTER DEFAULT PRIVILEGES; ``kind`` is a letter of pg_default_acl, ``schema`` '' for all schemas."""
     place = f" IN SCHEMA {identifier(schema)}" if schema else ""

@@ -67,10 +67,25 @@ class Planner:
         return table in self.after.tables
 
     def key_comes_late(self, foreign: model.Constraint) -> bool:
-        """Whether the key that it references is built in this run, beside the writers."""
+        """Whether the key that it references is built in this run, beside the writers, or one that it could rest on goes."""
         if foreign.target[0] != self.live.name or foreign.target[1] not in self.after.tables:
             return False
-        return not _has_key(self.after.tables[foreign.target[1]], foreign.target_columns)
+        target = self.after.tables[foreign.target[1]]
+        if not _has_key(target, foreign.target_columns):
+            return True
+        keys = target.of_kind(model.PRIMARY, model.UNIQUE).values()
+        return any(set(key.columns) == set(foreign.target_columns) and not self._stays(target, key) for key in keys)
+
+    def _stays(self, table: model.Table, key: model.Constraint) -> bool:
+        wanted = self.wanted.tables.get(table.name)
+        if wanted is None:
+            return True
+        if key.kind == model.PRIMARY:
+            return wanted.primary_key.same(key) if wanted.primary_key else not self.purge
+        if key.name in wanted.constraints:
+            return wanted.constraints[key.name].same(key)
+        # Under another name, perhaps.
+        return not self.purge or any(one.same(key) for name, one in wanted.constraints.items() if name not in table.constraints)
 
     # -- the plan
 
