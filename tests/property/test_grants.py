@@ -5,7 +5,7 @@
 
 The expectation is worked out here from the options alone, not by the module's
 code. Between the two models somebody grants by hand, with grant options too.
-CRM_TEST_PAIRS sets the number of pairs (default 60).
+CRM_PAIRS sets the number of pairs (default 60).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ansible_collections.crm.platform.plugins.module_utils import postgres  # py
 from ansible_collections.crm.platform.plugins.module_utils.grants import apply, declare  # pylint: disable=wrong-import-position
 
 server = servers.server
-PAIRS = int(os.environ.get("CRM_TEST_PAIRS", "60"))
+PAIRS = int(os.environ.get("CRM_PAIRS", "60"))
 ROLES = ["prop_a", "prop_b", "prop_c", "prop D", 'prop"e']
 SCHEMAS = ["s", "Other S"]
 TABLES = ["t", "part", "part_1", "v"]
