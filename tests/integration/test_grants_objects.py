@@ -222,6 +222,17 @@ def test_a_member_of_the_owner_has_handed_on(access, right, holds, looks):
     assert access.value("SELECT nspacl::text LIKE %s FROM pg_namespace WHERE nspname = 'customer'", (f"%{member}=%",)) == looks
 
 
+def test_an_option_from_its_own_holder(access, usage):
+    """No CASCADE takes it: whoever loses the option has it from itself."""
+    who, entries = usage
+    access.sql(f"GRANT USAGE ON SCHEMA customer TO {who}; GRANT INSERT (phone) ON customer.customer TO {who} WITH GRANT OPTION")
+    access.sql(f"SET ROLE {who}; GRANT INSERT (phone) ON customer.customer TO {who} WITH GRANT OPTION; RESET ROLE")
+    look = "SELECT attacl::text FROM pg_attribute WHERE attrelid = 'customer.customer'::regclass AND attname = 'phone'"
+    assert f"{who}=a*/{who}" in access.value(look)
+    access.settle(grants=entries, manage=ALL)
+    assert who not in (access.value(look) or "")
+
+
 def test_later_objects_of_several_owners(access):
     first, second, reader = access.role("first"), access.role("second"), access.role("reader")
     access.sql(f"ALTER DEFAULT PRIVILEGES FOR ROLE {first} IN SCHEMA customer GRANT DELETE ON TABLES TO {reader}")

@@ -453,6 +453,22 @@ FOREIGN_KEYS = [
         allow=("drops_index",),
     ),
     Case(
+        "foreign key of a table that goes, on a key that is replaced",
+        "CREATE TABLE t (id int, CONSTRAINT old PRIMARY KEY (id)); CREATE TABLE o (id int REFERENCES t)",
+        table("{name: id, type: integer, nullable: false}", "unique: [{columns: [id]}]") + "purge: true",
+        "CREATE TABLE t (id int NOT NULL UNIQUE)",
+        rows="INSERT INTO t VALUES (1), (2); INSERT INTO o VALUES (1)",
+        allow=("deletes_data", "drops_index"),
+    ),
+    Case(
+        "foreign key of a table that goes, on a key that is written anew",
+        "CREATE TABLE t (id smallint, CONSTRAINT old PRIMARY KEY (id)); CREATE TABLE o (id smallint REFERENCES t)",
+        table("{name: id, type: integer, nullable: false}", "unique: [{columns: [id]}]") + "purge: true",
+        "CREATE TABLE t (id int NOT NULL UNIQUE)",
+        rows="INSERT INTO t VALUES (1), (2); INSERT INTO o VALUES (1)",
+        allow=("deletes_data", "drops_index", "rewrites_table"),
+    ),
+    Case(
         "foreign key of two columns in another order",
         "CREATE TABLE p (a int, b int, UNIQUE (a, b)); CREATE TABLE t (x int, y int)",
         "tables:\n- {name: p, columns: [{name: a, type: int}, {name: b, type: int}], unique: [{columns: [a, b]}]}\n- {name: t, columns: [{name: x,"

@@ -221,9 +221,10 @@ class Converge:
                 self._revoke(column, letter, who, option)
                 continue
             step = rights.first_step(self.actor, grantor, letter)
-            if step and self._is_reached(rights, step, who, grantor, letter):
+            reached = self._is_reached(rights, step, who, grantor, letter)
+            if step and reached:
                 self._revoke(column, letter, step, True)
-            elif self.actor == self.owner and not step and not any(rights.has_option(role, letter) for role in self.behind(grantor)):
+            elif self.actor == self.owner and reached:
                 # The grantor's own option is gone, or stands on the whole table: give one here, and take it with all that hangs on it.
                 self._grant(column, letter, grantor, True)
                 self._revoke(column, letter, grantor, (grantor, letter) in goal)
@@ -241,9 +242,11 @@ class Converge:
                 self.stuck = [one for one in self.stuck if one[3] != column]
 
     def _is_reached(self, rights: Rights, step: str, who: str, grantor: str, letter: str) -> bool:
-        """Whether a CASCADE from this role on gets as far as what this grantor gave."""
+        """Whether a CASCADE gets as far as what this grantor gave: from this role on, or from an option that the grantor is given for it."""
         trial = rights.copy()
-        trial.take(letter, step, self.actor, True)
+        if not step:
+            trial.give(letter, grantor, self.actor, True)
+        trial.take(letter, step or grantor, self.actor, True)
         return (who, grantor, letter) not in trial.given
 
     def _give(self, column: str, goal: dict) -> None:

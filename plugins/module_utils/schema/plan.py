@@ -105,7 +105,7 @@ class Planner:
             else:
                 self._change(table)
         self._drop_tables(dropped)
-        self._keys_under_foreign_keys()
+        self._keys_under_foreign_keys({name for name, dummy in dropped})
         self._views(dropped)
         self._owners()
         self._lock_by_actual_names()
@@ -384,8 +384,8 @@ class Planner:
                 locks=self._lock(name),
             )
 
-    def _keys_under_foreign_keys(self) -> None:
-        """A foreign key rests on one index: where that goes, it is made anew, in the same transaction."""
+    def _keys_under_foreign_keys(self, dropped: t.Container[str]) -> None:
+        """A foreign key rests on one index: where that goes, it is made anew, in the same transaction, unless its table is dropped."""
         going = {step.object for step in self.steps if " DROP CONSTRAINT " in step.sql}
         for target, key, stage in self.dropped_keys:
             for name, table in self.after.tables.items():
@@ -394,6 +394,11 @@ class Planner:
                     if foreign.target != (self.live.name, target) or set(foreign.target_columns) != set(key.columns) or what in going:
                         continue
                     going.add(what)
+                    if name in dropped:
+                        if stage == MAIN:
+                            text = sql.alter(self.live.name, name, f"DROP CONSTRAINT {identifier(foreign.name)}")
+                            self.step(tables.DROP_CONSTRAINT - 1, text, "its table is dropped", what, locks=self._lock(name) + self._lock(target))
+                        continue
                     if stage is None or not _has_key(self.wanted.tables[target], foreign.target_columns):
                         raise PlanError(
                             f"{what} references ({', '.join(key.columns)}) of {target}, whose key {key.name} is to go; "
