@@ -225,10 +225,13 @@ def test_a_member_of_the_owner_has_handed_on(access, right, holds, looks):
 def test_an_option_from_its_own_holder(access, usage):
     """No CASCADE takes it: whoever loses the option has it from itself."""
     who, entries = usage
-    access.sql(f"GRANT USAGE ON SCHEMA customer TO {who}; GRANT INSERT (phone) ON customer.customer TO {who} WITH GRANT OPTION")
+    owner = access.role("owner")
+    access.sql(f"GRANT {owner} TO {who}; ALTER TABLE customer.customer OWNER TO {owner}; GRANT USAGE ON SCHEMA customer TO {who}")
+    access.sql(f"GRANT INSERT (phone) ON customer.customer TO {who} WITH GRANT OPTION")
     access.sql(f"SET ROLE {who}; GRANT INSERT (phone) ON customer.customer TO {who} WITH GRANT OPTION; RESET ROLE")
     look = "SELECT attacl::text FROM pg_attribute WHERE attrelid = 'customer.customer'::regclass AND attname = 'phone'"
     assert f"{who}=a*/{who}" in access.value(look)
+    access.sql(f"REVOKE {owner} FROM {who}")
     access.settle(grants=entries, manage=ALL)
     assert who not in (access.value(look) or "")
 
