@@ -1,0 +1,109 @@
+# Copyright: crm.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The backups, as the backup role's own state file tells; a state that nobody writes any more is a fault too."""
+
+from __future__ import annotations
+
+import json
+
+from .registry import CRITICAL, OK, WARNING, Reading, Skipped, check
+
+STATE = "/var/lib/crm-platform/backup/state.json"
+
+
+def state(host) -> dict:
+    def look():
+        try:
+            return json.loads(host.read(STATE))
+        except FileNotFoundError:
+            return None
+
+    found = host.once("backup", look)
+    if found is None:
+        raise Skipped("no backup is set up on this host")
+    return found
+
+
+def problems(host, *kinds: str) -> list:
+    return [one["message"] for one in state(host).get("problems", []) if one["check"] in kinds]
+
+
+def told(found: list, well: str) -> Reading:
+    return Reading(len(found), "; ".join(found[:3]) or well, CRITICAL if found else OK)
+
+
+@check("backup_state", "backup", "h", 3, 12, "systemctl list-timers 'crm-platform-backup*'; systemctl status crm-platform-backup-status", "own")
+def written(host):
+    """Age of what the backups tell of themselves"""
+    age = (host.now - state(host)["written"]) / 3600
+    return Reading(age, f"written {age:.1f} hours ago")
+
+
+@check("backup_full_age", "backup", "h", 180, 240, "crm.platform.backup with backup_type=full", "pgmonitor")
+def full_age(host):
+    """Age of the newest full backup"""
+    database = state(host).get("database")
+    if database is None:
+        raise Skipped("there is no database on this host")
+    if database.get("age_full") is None:
+        return Reading(None, "there is no full backup", CRITICAL)
+    age = (database["age_full"] + host.now - state(host)["written"]) / 3600
+    return Reading(age, f"{age:.1f} hours old")
+
+
+@check("backup_age", "backup", "h", 26, 36, "crm.platform.backup; systemctl list-timers 'crm-platform-backup*'", "pgmonitor")
+def age(host):
+    """Age of the newest backup of any kind"""
+    database = state(host).get("database")
+    if database is None:
+        raise Skipped("there is no database on this host")
+    if database.get("age") is None:
+        return Reading(None, "there is no backup", CRITICAL)
+    hours = (database["age"] + host.now - state(host)["written"]) / 3600
+    host.series["backup_bytes"] = sum(one.get("repository_size") or 0 for one in database.get("sets", []))
+    return Reading(hours, f"{hours:.1f} hours old, {len(database.get('sets', []))} sets")
+
+
+@check("backup_files", "backup", cure="crm.platform.backup")
+def files(host):
+    """Attachments, configuration and secrets are in the backup"""
+    return told(problems(host, "files"), "they are")
+
+
+@check("backup_archive", "backup", cure="the server's log tells why archive_command fails", source="CloudNativePG")
+def archive(host):
+    """The log reaches the repository"""
+    return told(problems(host, "archive"), "it does")
+
+
+@check("backup_drill", "backup", cure="crm.platform.restore_drill")
+def drill(host):
+    """A restore was proven not long ago"""
+    found = problems(host, "drill")
+    last = (state(host).get("drill") or {}).get("last") or {}
+    if not found and not last:
+        return Reading(None, "none was due yet", OK)
+    told_ = f"restored in {last.get('seconds', 0):.0f} s" if last else ""
+    return told(found, told_)
+
+
+@check("backup_runs", "backup", cure="journalctl -u 'crm-platform-backup*' -n 50", source="pgmonitor")
+def runs(host):
+    """The last runs ended well, and the timers run"""
+    return told(problems(host, "run", "timer"), "they did")
+
+
+@check("backup_damage", "backup", cure="crm.platform.restore_drill proves what is left; take a full backup", source="own")
+def damage(host):
+    """No damage was found in the repository"""
+    return told(problems(host, "damaged", "verify", "repository"), "none was")
+
+
+@check("backup_space", "backup", "%", 80, 92, "a larger repository, or fewer full backups: backup_retention_full", "pgmonitor")
+def space(host):
+    """Room in the repository"""
+    found = state(host).get("space")
+    if not found:
+        return Reading(None, "it could not be told", WARNING)
+    return Reading(found["percent"], f"{found['percent']:.0f} % used, {found['free'] / 1024**3:.1f} GiB are left")

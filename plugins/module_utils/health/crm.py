@@ -1,0 +1,138 @@
+# Copyright: crm.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The CRM: what its users feel (login, answers, certificate), and what they do not see yet (queue, scheduled tasks)."""
+
+from __future__ import annotations
+
+import time
+
+from .registry import CRITICAL, OK, WARNING, Reading, Skipped, check
+
+UNITS = ("crm-platform.service", "crm-platform-worker.service", "crm-platform-cron.service")
+
+
+@check("crm_units", "crm", cure="journalctl -u UNIT -n 50; systemctl restart UNIT; crm.platform.repair with repair=crm")
+def units(host):
+    """The CRM's units run"""
+    if not host.options.get("crm"):
+        raise Skipped("the CRM does not run on this host")
+    states = host.run("systemctl", "is-active", *UNITS, "nginx.service", check=False).split()
+    down = [unit for unit, state in zip([*UNITS, "nginx.service"], states) if state != "active"]
+    if down:
+        return Reading(len(down), f"{', '.join(down)} {'is' if len(down) == 1 else 'are'} not running", CRITICAL, f"journalctl -u {down[0]} -n 50; systemctl restart {down[0]}")
+    return Reading(0, "web, worker, cron and nginx run")
+
+
+@check("crm_answers", "crm", cure="journalctl -u crm-platform -n 50; tail /var/log/nginx/error.log")
+def answers(host):
+    """A user can log in over HTTPS and read a record"""
+    crm = host.crm
+    try:
+        crm.login()
+        began = time.perf_counter()
+        crm.call("model.party.party.search", [], 0, 1, None, {})
+        host.once("crm latency", lambda: 1000 * (time.perf_counter() - began))
+        crm.logout()
+    except OSError as error:
+        return Reading(None, f"{crm.name}: {error}", CRITICAL)
+    return Reading(None, f"{crm.name} answers a user")
+
+
+@check("crm_latency", "crm", "ms", 500, 2000, "see db_slow_statements, load and memory; crm_service_web_workers")
+def latency(host):
+    """Time of a search by a user"""
+    if not host.options.get("crm"):
+        raise Skipped("the CRM does not run on this host")
+
+    def none():
+        raise Skipped("the CRM did not answer, see crm_answers")
+
+    value = host.once("crm latency", none)
+    host.series["crm_latency_ms"] = value
+    return Reading(value, f"a search took {value:.0f} ms")
+
+
+@check("crm_workers", "crm", cure="systemctl restart crm-platform.service; the journal says why a worker ended")
+def workers(host):
+    """The web processes are there and do not start over and over"""
+    if not host.options.get("crm"):
+        raise Skipped("the CRM does not run on this host")
+    values = dict(
+        line.split("=", 1) for line in host.run("systemctl", "show", "-p", "NRestarts,TasksCurrent,ActiveState", UNITS[0]).splitlines() if "=" in line
+    )
+    grown = host.rate("crm_restarts", float(values.get("NRestarts") or 0))
+    if grown and grown[0] > 0:
+        return Reading(grown[0], f"the CRM was started again {grown[0]:.0f} times by itself since the last run", WARNING)
+    return Reading(0, f"{values.get('TasksCurrent', '?')} tasks, no restart since the last run")
+
+
+@check("crm_certificate", "crm", "days", 21, 7, "run crm.platform.crm_service, which renews the platform's own; put a new one of yours in place", least=True)
+def certificate(host):
+    """Days that the certificate is still valid"""
+    crm = host.crm
+    encoded = crm.certificate()
+    status, text = 0, ""
+    import subprocess  # pylint: disable=import-outside-toplevel
+
+    done = subprocess.run(
+        ["openssl", "x509", "-inform", "DER", "-noout", "-enddate"], input=encoded, capture_output=True, timeout=host.left, check=False
+    )
+    status, text = done.returncode, done.stdout.decode()
+    if status:
+        raise OSError("openssl does not read the certificate")
+    import email.utils  # pylint: disable=import-outside-toplevel
+    import ssl  # pylint: disable=import-outside-toplevel
+
+    ends = ssl.cert_time_to_seconds(text.strip().split("=", 1)[1])
+    days = (ends - host.now) / 86400
+    told = email.utils.formatdate(ends, usegmt=True)
+    return Reading(days, f"{crm.name}: valid until {told}")
+
+
+def _tryton(host):
+    if not host.database.has("ir_queue"):
+        raise Skipped("the CRM's tables are not in this database")
+    return host.database
+
+
+@check("crm_queue", "crm", "s", 600, 3600, "systemctl restart crm-platform-worker; its journal names the task that fails", "own")
+def queue(host):
+    """Age of the oldest task that waits in the queue"""
+    number, age = _tryton(host).row(
+        "SELECT count(*), coalesce(extract(epoch FROM (now() AT TIME ZONE 'UTC') - min(coalesce(scheduled_at, enqueued_at))), 0)::float8 FROM ir_queue"
+        " WHERE dequeued_at IS NULL AND coalesce(scheduled_at, enqueued_at) <= now() AT TIME ZONE 'UTC'"
+    )
+    host.series["crm_queue"] = number
+    return Reading(age, f"{number} tasks wait")
+
+
+@check("crm_cron", "crm", "s", 1800, 7200, "systemctl restart crm-platform-cron; its journal names the task that fails", "own")
+def cron(host):
+    """How late the latest scheduled task is"""
+    rows = _tryton(host).rows(
+        "SELECT method, extract(epoch FROM (now() AT TIME ZONE 'UTC') - next_call)::float8 FROM ir_cron WHERE active AND next_call IS NOT NULL ORDER BY next_call LIMIT 1"
+    )
+    if not rows:
+        return Reading(0, "no task is scheduled")
+    method, late = rows[0]
+    return Reading(max(0.0, late), f"{method} is late by {late:.0f} s" if late > 0 else f"{method} is next, in {-late:.0f} s")
+
+
+@check("crm_failed_logins", "crm", "logins", 50, 500, "see who tries: SELECT login, ip_address, count(*) FROM res_user_login_attempt GROUP BY 1, 2; narrow the firewall", "own")
+def failed_logins(host):
+    """Failed logins within a day"""
+    number = _tryton(host).value("SELECT count(*) FROM res_user_login_attempt WHERE create_date > (now() AT TIME ZONE 'UTC') - interval '1 day'")
+    return Reading(number, f"{number} failed logins within a day")
+
+
+@check("crm_version", "crm", cure="crm.platform.site installs what the repository has")
+def version(host):
+    """The CRM is the newest of the repository"""
+    if not host.options.get("crm"):
+        raise Skipped("the CRM does not run on this host")
+    lines = dict(line.strip().split(": ", 1) for line in host.run("apt-cache", "policy", "crm-platform").splitlines() if ": " in line)
+    have, newest = lines.get("Installed", "(none)"), lines.get("Candidate", "(none)")
+    if have == "(none)":
+        return Reading(None, "the package crm-platform is not installed", CRITICAL)
+    return Reading(None, f"{have} is installed" + (f", {newest} is in the repository" if have != newest else ""), OK if have == newest else WARNING)

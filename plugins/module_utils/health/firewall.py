@@ -1,0 +1,75 @@
+# Copyright: crm.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The firewall: whether its table is live, and the one that was confirmed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+
+from .. import nftables as nft
+from .registry import CRITICAL, OK, WARNING, Reading, Skipped, check
+
+RULESET, TABLE, UNIT = "/etc/crm-platform/firewall.nft", nft.Table("inet", "crm_platform"), "crm-platform-firewall.service"
+WAITING = "/run/crm-platform/nftables"
+
+
+def runner(host):
+    def run(argv, data=None):
+        done = subprocess.run(argv, input=data, capture_output=True, text=True, timeout=host.left, check=False, env=nft.environment())
+        return done.returncode, done.stdout, done.stderr
+
+    return run
+
+
+def ruleset(host) -> str:
+    try:
+        return host.read(RULESET)
+    except FileNotFoundError:
+        raise Skipped("the platform's firewall is not set up on this host") from None
+
+
+@check("firewall_table", "firewall", cure=f"systemctl restart {UNIT}; crm.platform.repair with repair=firewall")
+def table(host):
+    """The firewall's table is the one that was declared"""
+    wanted = ruleset(host)
+    run = runner(host)
+    live = nft.read_live(run, TABLE)
+    if not live.listing:
+        return Reading(None, f"the table {TABLE} is gone: everything is open", CRITICAL)
+    meant = nft.read_wanted(run, TABLE, wanted)
+    if meant is None:
+        return Reading(None, "the table is there; whether it is the declared one could not be tried here")
+    if nft.comparable(meant.listing) != nft.comparable(live.listing):
+        return Reading(None, f"the live table differs from {RULESET}", WARNING)
+    return Reading(None, "the live table is the declared one")
+
+
+@check("firewall_unit", "firewall", cure=f"systemctl enable --now {UNIT}")
+def unit(host):
+    """The firewall comes back after a reboot"""
+    ruleset(host)
+    state = host.run("systemctl", "is-enabled", UNIT, check=False).strip() or "not there"
+    return Reading(None, f"{UNIT} is {state}", OK if state == "enabled" else CRITICAL)
+
+
+@check("firewall_unconfirmed", "firewall", cure="wait until it is taken back, or run crm.platform.network again")
+def unconfirmed(host):
+    """No change of the firewall waits for its confirmation"""
+    ruleset(host)
+    names = [name for name in (os.listdir(WAITING) if os.path.isdir(WAITING) else []) if os.path.exists(os.path.join(WAITING, name, "candidate.nft"))]
+    return Reading(len(names), "a change waits for its confirmation" if names else "none waits", WARNING if names else OK)
+
+
+@check("firewall_bans", "firewall", "addresses", 100, 5000, "nft list table inet crm_platform shows who; a flood is for your provider", "own")
+def bans(host):
+    """Addresses that are shut out for a while"""
+    ruleset(host)
+    document = json.loads(host.run("nft", "-j", "list", "table", TABLE.family, TABLE.name))
+    number = sum(
+        len(one["set"].get("elem", ())) for one in document["nftables"] if "set" in one and "dynamic" in one["set"].get("flags", ()) and "ban" in one["set"]["name"]
+    )
+    host.series["bans"] = number
+    return Reading(number, f"{number} addresses are shut out")

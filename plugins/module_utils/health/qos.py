@@ -1,0 +1,54 @@
+# Copyright: crm.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Traffic shaping: whether it is there, and whether the CRM gets what it was promised."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from .registry import CRITICAL, OK, Reading, Skipped, check
+
+BATCH, UNIT = "/etc/crm-platform/qos.tc", "crm-platform-qos.service"
+
+
+def devices(host) -> list:
+    try:
+        text = host.read(BATCH)
+    except FileNotFoundError:
+        raise Skipped("the platform shapes no traffic on this host") from None
+    found = []
+    for line in text.splitlines():
+        words = line.split()
+        if words[:1] == ["qdisc"] and "dev" in words and "root" in words and words[words.index("dev") + 1] not in found:
+            found.append(words[words.index("dev") + 1])
+    return found
+
+
+@check("qos_qdisc", "qos", cure=f"systemctl restart {UNIT}; crm.platform.repair with repair=shaping")
+def qdisc(host):
+    """The shaper is on each of its interfaces"""
+    bad = []
+    for device in devices(host):
+        if not os.path.exists(f"/sys/class/net/{device}"):
+            bad.append(f"{device} does not exist")
+            continue
+        root = next((one for one in json.loads(host.run("tc", "-j", "qdisc", "show", "dev", device) or "[]") if one.get("root")), {})
+        if root.get("kind") not in ("htb", "cake"):
+            bad.append(f"{device} has {root.get('kind', 'nothing')}")
+    return Reading(len(bad), "; ".join(bad) or "it is", CRITICAL if bad else OK)
+
+
+@check("qos_drops", "qos", "%", 2, 10, "tc -s class show dev DEVICE; raise qos_rate or the class's guarantee", "own")
+def drops(host):
+    """Packets of the CRM's class that were dropped, since the last run"""
+    sent = lost = 0.0
+    for device in devices(host):
+        for one in json.loads(host.run("tc", "-s", "-j", "class", "show", "dev", device) or "[]"):
+            sent += one.get("stats", one).get("packets", 0)
+            lost += one.get("stats", one).get("drops", 0)
+    grown, dropped = host.rate("qos_packets", sent), host.rate("qos_drops", lost)
+    if grown is None or dropped is None or grown[0] < 1000:
+        raise Skipped("there is too little traffic since the last run")
+    return Reading(100 * dropped[0] / grown[0], f"{dropped[0]:.0f} of {grown[0]:.0f} packets")

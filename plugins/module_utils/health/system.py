@@ -1,0 +1,245 @@
+# Copyright: crm.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The host: disks and their trend, memory, load, units, clock, updates."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from .registry import CRITICAL, OK, WARNING, Reading, Skipped, check
+
+GIB = 1024**3
+# File systems that hold no data of this host, or are full by their nature.
+NO_DISKS = {"tmpfs", "devtmpfs", "squashfs", "iso9660", "overlay-ro", "nsfs", "proc", "sysfs", "cgroup2", "autofs", "fuse.lxcfs", "ramfs", "efivarfs"}
+
+
+def mounts(host):
+    """(directory, os.statvfs) of each file system that holds data, once a device."""
+
+    def look():
+        found, seen = [], set()
+        for line in host.read("/proc/self/mounts").splitlines():
+            device, place, kind, options = line.split()[:4]
+            if kind in NO_DISKS or (kind, device) in seen or not (device.startswith("/") or kind in ("overlay", "zfs", "btrfs", "nfs", "nfs4")):
+                continue
+            place = place.encode().decode("unicode_escape")
+            if os.path.isfile(place):
+                continue
+            try:
+                numbers = os.statvfs(place)
+            except OSError:
+                continue
+            if numbers.f_blocks:
+                seen.add((kind, device))
+                found.append((place, numbers, "ro" in options.split(",")))
+        return found
+
+    return host.once("mounts", look)
+
+
+def used(numbers) -> float:
+    """Per cent, as df counts: what only root may use is no room."""
+    taken = numbers.f_blocks - numbers.f_bfree
+    return 100 * taken / max(1, taken + numbers.f_bavail)
+
+
+def memory(host) -> dict:
+    return host.once("memory", lambda: {line.split(":")[0]: int(line.split()[1]) for line in host.read("/proc/meminfo").splitlines()})
+
+
+@check("disk_space", "system", "%", 80, 92, "du -xh --max-depth=2 DIRECTORY | sort -h | tail; crm.platform.repair with repair=logs", "pgmonitor")
+def disk_space(host):
+    """Fullest file system"""
+    found = [(used(numbers), place, numbers) for place, numbers, readonly in mounts(host) if not readonly]
+    if not found:
+        raise Skipped("no file system holds data")
+    share, place, numbers = max(found, key=lambda one: one[0])
+    host.series["disk_used_percent"] = share
+    left = numbers.f_bavail * numbers.f_frsize / GIB
+    return Reading(share, f"{place} is full to {share:.0f} %, {left:.1f} GiB are left", cure=f"du -xh --max-depth=2 {place} | sort -h | tail")
+
+
+@check("disk_forecast", "system", "h", 72, 12, "du -xh --max-depth=2 DIRECTORY | sort -h | tail; make the disk larger", "awesome-prometheus-alerts, earlier", least=True)
+def disk_forecast(host):
+    """Hours until a file system is full, as it grew since the last runs"""
+    soonest = None
+    for place, numbers, readonly in mounts(host):
+        if readonly:
+            continue
+        free = numbers.f_bavail * numbers.f_frsize
+        host.counters[f"free {place}"] = free
+        before, at = host.previous.get("counters", {}).get(f"free {place}"), host.previous.get("at")
+        if before is None or at is None or host.now - at < 60 or before <= free:
+            continue
+        hours = free / (before - free) * (host.now - at) / 3600
+        if soonest is None or hours < soonest[0]:
+            soonest = (hours, place)
+    if not host.previous.get("at"):
+        raise Skipped("there is no earlier run to compare with")
+    if soonest is None or soonest[0] > 24 * 365:
+        return Reading(24 * 365, "no file system is filling")
+    return Reading(soonest[0], f"{soonest[1]} is full in {soonest[0]:.0f} hours if it goes on so")
+
+
+@check("disk_inodes", "system", "%", 80, 90, "find DIRECTORY -xdev -type d -size +1M", "awesome-prometheus-alerts")
+def disk_inodes(host):
+    """Files of the file system with the most of what it can hold"""
+    found = [(100 * (1 - numbers.f_favail / numbers.f_files), place) for place, numbers, dummy in mounts(host) if numbers.f_files]
+    if not found:
+        raise Skipped("no file system counts its files")
+    return Reading(max(found)[0], f"{max(found)[1]} holds {max(found)[0]:.0f} % of the files that it can")
+
+
+@check("disk_readonly", "system", cure="dmesg | tail; fsck it after a reboot")
+def disk_readonly(host):
+    """Every disk can be written"""
+    bad = [place for place, dummy, readonly in mounts(host) if readonly and not place.startswith(("/boot", "/etc/", "/usr", "/run", "/sys", "/proc", "/snap"))]
+    return Reading(len(bad), f"{', '.join(bad)} can only be read" if bad else "all can be written", CRITICAL if bad else OK)
+
+
+@check("memory_available", "system", "%", 10, 4, "ps aux --sort=-rss | head; give the host more memory", "pgmonitor, tighter", least=True)
+def memory_available(host):
+    """Memory that is free or can be freed"""
+    known = memory(host)
+    share = 100 * known["MemAvailable"] / known["MemTotal"]
+    host.series["memory_available_percent"] = share
+    return Reading(share, f"{known['MemAvailable'] / 1024:.0f} of {known['MemTotal'] / 1024:.0f} MiB are available")
+
+
+@check("swap", "system", "%", 60, 90, "ps aux --sort=-rss | head; give the host more memory", "pgmonitor")
+def swap(host):
+    """Swap in use"""
+    known = memory(host)
+    if not known.get("SwapTotal"):
+        raise Skipped("the host has no swap")
+    share = 100 * (known["SwapTotal"] - known["SwapFree"]) / known["SwapTotal"]
+    return Reading(share, f"{share:.0f} % of the swap are in use")
+
+
+@check("oom_kills", "system", cure="journalctl -k | grep -i 'out of memory'; give the host more memory", source="pgmonitor")
+def oom_kills(host):
+    """Processes that the kernel ended for want of memory"""
+    number = next((float(line.split()[1]) for line in host.read("/proc/vmstat").splitlines() if line.startswith("oom_kill ")), None)
+    if number is None:
+        raise Skipped("the kernel does not count them")
+    grown = host.rate("oom_kill", number)
+    if grown is None:
+        raise Skipped("there is no earlier run to compare with")
+    return Reading(grown[0], f"{grown[0]:.0f} since the last run", CRITICAL if grown[0] else OK)
+
+
+@check("load", "system", "per core", 2, 4, "top; ps aux --sort=-%cpu | head", "pgmonitor")
+def load(host):
+    """Load of the last five minutes for each core"""
+    cores = os.cpu_count() or 1
+    value = float(host.read("/proc/loadavg").split()[1])
+    host.series["load5"] = value
+    return Reading(value / cores, f"load {value:.2f} on {cores} cores")
+
+
+@check("pressure", "system", "%", 40, 80, "iostat -x 1; iotop: see who reads and writes", "own")
+def pressure(host):
+    """Time in which work stood still for the disk, of five minutes"""
+    try:
+        line = next(line for line in host.read("/proc/pressure/io").splitlines() if line.startswith("full"))
+    except (OSError, StopIteration):
+        raise Skipped("the kernel does not measure it") from None
+    value = float(dict(word.split("=") for word in line.split()[1:])["avg300"])
+    return Reading(value, f"work stood still for the disk in {value:.1f} % of the time")
+
+
+@check("failed_units", "system", cure="systemctl status UNIT; journalctl -u UNIT; systemctl reset-failed UNIT", source="awesome-prometheus-alerts")
+def failed_units(host):
+    """Units of systemd that failed"""
+    lines = host.run("systemctl", "list-units", "--state=failed", "--no-legend", "--plain", "--no-pager").splitlines()
+    names = [line.split()[0] for line in lines if line.strip()]
+    bad = CRITICAL if any(name.startswith("crm-platform") for name in names) else WARNING
+    return Reading(len(names), f"{', '.join(names)} failed" if names else "none failed", bad if names else OK, f"systemctl status {names[0]}" if names else "")
+
+
+@check("clock", "system", cure="timedatectl; chronyc tracking; open NTP to the time servers", source="awesome-prometheus-alerts")
+def clock(host):
+    """The clock is set by a time server and does not go back"""
+    before = host.previous.get("at")
+    if before and host.now < before - 1:
+        return Reading(host.now - before, f"the clock is {before - host.now:.0f} s before the last run's", CRITICAL)
+    if host.run("systemd-detect-virt", "--container", check=False).strip() not in ("none", ""):
+        raise Skipped("the clock of a container is its host's")
+    state = host.run("timedatectl", "show", "-p", "NTPSynchronized", "--value").strip()
+    return Reading(None, "the clock is synchronised" if state == "yes" else "no time server sets the clock", OK if state == "yes" else WARNING)
+
+
+@check("conntrack", "system", "%", 80, 95, "sysctl net.netfilter.nf_conntrack_max; see who opens so many connections", "awesome-prometheus-alerts")
+def conntrack(host):
+    """Connections that the firewall remembers, of what it can"""
+    try:
+        have, most = (float(host.read(f"/proc/sys/net/netfilter/nf_conntrack_{name}")) for name in ("count", "max"))
+    except OSError:
+        raise Skipped("the kernel remembers none") from None
+    return Reading(100 * have / most, f"{have:.0f} of {most:.0f}")
+
+
+@check("updates", "system", cure="apt-get update && apt-get upgrade; a reboot where the kernel is among them")
+def updates(host):
+    """Security updates that wait"""
+    lists = "/var/lib/apt/lists"
+    try:
+        newest = max(os.stat(os.path.join(lists, name)).st_mtime for name in os.listdir(lists) if name.endswith(("_Packages", "_InRelease", "_Release")))
+    except (OSError, ValueError):
+        raise Skipped("apt has no lists of packages on this host") from None
+    lines = host.run("apt-get", "-s", "-o", "Debug::NoLocking=true", "dist-upgrade").splitlines()
+    names = [line.split()[1] for line in lines if line.startswith("Inst ") and "security" in line.lower()]
+    age = (host.now - newest) / 86400
+    if names:
+        return Reading(len(names), f"{len(names)} wait: {', '.join(names[:3])}", WARNING)
+    if age > 14:
+        return Reading(0, f"the lists of packages are {age:.0f} days old", WARNING, "apt-get update; see apt-daily.timer")
+    return Reading(0, f"none waits; the lists are {age:.1f} days old")
+
+
+@check("reboot_required", "system", cure="reboot in a quiet hour", source="own")
+def reboot_required(host):
+    """No update waits for a reboot"""
+    if not os.path.exists("/run/reboot-required"):
+        return Reading(0, "none does")
+    try:
+        names = host.read("/run/reboot-required.pkgs").split()
+    except OSError:
+        names = []
+    return Reading(1, f"{', '.join(sorted(set(names))[:3]) or 'an update'} waits for a reboot", WARNING)
+
+
+@check("uptime", "system", cure="journalctl -b -1 -e tells what was before")
+def uptime(host):
+    """The host did not start again since the last run"""
+    seconds = float(host.read("/proc/uptime").split()[0])
+    started, before = time.time() - seconds, host.previous.get("counters", {}).get("boot")
+    host.counters["boot"] = started
+    if before is not None and started > before + 60:
+        return Reading(seconds, f"it started again {seconds / 3600:.1f} hours ago", WARNING)
+    return Reading(seconds, f"it runs for {seconds / 86400:.1f} days")
+
+
+@check("open_files", "system", "%", 70, 90, "ls /proc/*/fd | wc -l; raise fs.file-max", "own")
+def open_files(host):
+    """Open files, of what the kernel allows"""
+    have, free, most = map(float, host.read("/proc/sys/fs/file-nr").split())
+    return Reading(100 * (have - free) / most, f"{have - free:.0f} of {most:.0f}")
+
+
+@check("network_errors", "system", "%", 1, 5, "ip -s link; exchange cable, port or driver", "awesome-prometheus-alerts")
+def network_errors(host):
+    """Packets that an interface lost to errors, since the last run"""
+    packets = errors = 0.0
+    for line in host.read("/proc/net/dev").splitlines()[2:]:
+        name, numbers = line.split(":", 1)
+        if name.strip() != "lo":
+            fields = list(map(float, numbers.split()))
+            packets += fields[1] + fields[9]
+            errors += fields[2] + fields[10]
+    grown, lost = host.rate("packets", packets), host.rate("packet_errors", errors)
+    if grown is None or lost is None or grown[0] < 1000:
+        raise Skipped("there is too little traffic since the last run")
+    return Reading(100 * lost[0] / grown[0], f"{lost[0]:.0f} of {grown[0]:.0f} packets")
