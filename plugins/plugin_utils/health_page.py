@@ -66,7 +66,7 @@ def nodes(hosts: t.Mapping[str, dict], groups: t.Mapping[str, t.Any]) -> list[di
     for column, (group, title, areas) in enumerate(columns):
         members = [name for name in groups.get(group, []) if name in hosts]
         for row, name in enumerate(members):
-            results = [one["status"] for one in hosts[name]["results"] if not areas or one["area"] in (*areas, "system")]
+            results = [one["status"] for one in hosts[name]["results"] if one["area"] in (*areas, "system")]
             found.append({"column": column, "row": row, "of": len(members), "host": name, "title": title, "status": registry.worst(results)})
     return found
 

@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import email.utils
+import ssl
+import subprocess
 import time
 
 from .registry import CRITICAL, OK, WARNING, Reading, Skipped, check
@@ -12,7 +15,7 @@ from .registry import CRITICAL, OK, WARNING, Reading, Skipped, check
 UNITS = ("crm-platform.service", "crm-platform-worker.service", "crm-platform-cron.service")
 
 
-@check("crm_units", "crm", cure="journalctl -u UNIT -n 50; systemctl restart UNIT; crm.platform.repair with repair=crm")
+@check("crm_units", "crm", cure="journalctl -u UNIT -n 50; systemctl restart UNIT")
 def units(host):
     """The CRM's units run"""
     if not host.options.get("crm"):
@@ -71,23 +74,13 @@ def workers(host):
 def certificate(host):
     """Days that the certificate is still valid"""
     crm = host.crm
-    encoded = crm.certificate()
-    status, text = 0, ""
-    import subprocess  # pylint: disable=import-outside-toplevel
-
     done = subprocess.run(
-        ["openssl", "x509", "-inform", "DER", "-noout", "-enddate"], input=encoded, capture_output=True, timeout=host.left, check=False
+        ["openssl", "x509", "-inform", "DER", "-noout", "-enddate"], input=crm.certificate(), capture_output=True, timeout=host.left, check=False
     )
-    status, text = done.returncode, done.stdout.decode()
-    if status:
+    if done.returncode:
         raise OSError("openssl does not read the certificate")
-    import email.utils  # pylint: disable=import-outside-toplevel
-    import ssl  # pylint: disable=import-outside-toplevel
-
-    ends = ssl.cert_time_to_seconds(text.strip().split("=", 1)[1])
-    days = (ends - host.now) / 86400
-    told = email.utils.formatdate(ends, usegmt=True)
-    return Reading(days, f"{crm.name}: valid until {told}")
+    ends = ssl.cert_time_to_seconds(done.stdout.decode().strip().split("=", 1)[1])
+    return Reading((ends - host.now) / 86400, f"{crm.name}: valid until {email.utils.formatdate(ends, usegmt=True)}")
 
 
 def _tryton(host):

@@ -100,7 +100,7 @@ def deadlocks(host):
 @check("db_rollbacks", "database", "%", 10, 50, "find who fails in the server's log", "awesome-prometheus-alerts, looser")
 def rollbacks(host):
     """Share of transactions that are rolled back"""
-    done, undone = host.database.row("SELECT sum(xact_commit)::float8, sum(xact_rollback)::float8 FROM pg_stat_database WHERE datname = current_database()")
+    done, undone = host.database.row("SELECT sum(xact_commit)::float8 AS done, sum(xact_rollback)::float8 AS undone FROM pg_stat_database WHERE datname = current_database()")
     grown, lost = host.rate("commits", done), host.rate("rollbacks", undone)
     if grown is None or lost is None or grown[0] + lost[0] < 1000:
         raise Skipped("there are too few transactions since the last run")
@@ -108,7 +108,7 @@ def rollbacks(host):
     return Reading(share, f"{lost[0]:.0f} of {grown[0] + lost[0]:.0f} transactions were rolled back")
 
 
-@check("db_wraparound", "database", "%", 50, 75, "VACUUM FREEZE the oldest tables; end old transactions and slots; crm.platform.repair with repair=vacuum", "pgmonitor")
+@check("db_wraparound", "database", "%", 50, 75, "VACUUM FREEZE the oldest tables; end old transactions and slots", "pgmonitor")
 def wraparound(host):
     """Transaction numbers used up before the database stops"""
     share, name = host.database.row(
@@ -181,7 +181,7 @@ def checksums(host):
 @check("db_cache_hit", "database", "%", 95, 80, "raise shared_buffers or memory; look for scans of whole tables", "postgresqltuner, looser", least=True)
 def cache_hit(host):
     """Blocks that were found in memory"""
-    hit, read = host.database.row("SELECT sum(blks_hit)::float8, sum(blks_read)::float8 FROM pg_stat_database WHERE datname = current_database()")
+    hit, read = host.database.row("SELECT sum(blks_hit)::float8 AS hit, sum(blks_read)::float8 AS read FROM pg_stat_database WHERE datname = current_database()")
     more_hit, more_read = host.rate("blocks_hit", hit), host.rate("blocks_read", read)
     if more_hit is None or more_read is None or more_hit[0] + more_read[0] < 100_000:
         raise Skipped("too little was read since the last run")
@@ -189,7 +189,7 @@ def cache_hit(host):
     return Reading(share, f"{share:.1f} % of the blocks were in memory")
 
 
-@check("db_dead_tuples", "database", "%", 20, 40, "VACUUM (ANALYZE) the table; crm.platform.repair with repair=vacuum", "awesome-prometheus-alerts, looser")
+@check("db_dead_tuples", "database", "%", 20, 40, "VACUUM (ANALYZE) the table", "awesome-prometheus-alerts, looser")
 def dead_tuples(host):
     """Dead rows in the worst table of more than 10,000 of them"""
     rows = host.database.rows(
@@ -234,7 +234,7 @@ def bloat(host):
     return Reading(share, f"about {share:.0f} % of {name} are empty")
 
 
-@check("db_invalid_indexes", "database", cure="REINDEX INDEX CONCURRENTLY NAME; crm.platform.repair with repair=indexes", source="postgresqltuner")
+@check("db_invalid_indexes", "database", cure="REINDEX INDEX CONCURRENTLY NAME", source="postgresqltuner")
 def invalid_indexes(host):
     """Indexes that PostgreSQL does not use"""
     rows = host.database.rows(
@@ -246,7 +246,7 @@ def invalid_indexes(host):
     return Reading(len(names), f"{listed(names)} cannot be used" if names else "all indexes are valid", WARNING if names else OK)
 
 
-@check("db_unused_indexes", "database", "MiB", 1024, None, "crm.platform.advise prints what would remove them", "pghero, larger")
+@check("db_unused_indexes", "database", "MiB", 1024, None, "DROP INDEX CONCURRENTLY what no query needs, on the replicas neither", "pghero, larger")
 def unused_indexes(host):
     """Size of indexes of more than 10 MB that nobody used in four weeks of statistics"""
     age, *dummy = host.database.row(
@@ -263,7 +263,7 @@ def unused_indexes(host):
     return Reading(size, f"nobody uses {listed([row[0] for row in rows])}" if rows else "all large indexes are used")
 
 
-@check("db_missing_indexes", "database", "tables", 1, None, "crm.platform.advise says which; declare the index in crm_customer_tables or the CRM's model", "pghero")
+@check("db_missing_indexes", "database", "tables", 1, None, "EXPLAIN the queries on it; declare an index in crm_customer_tables, or CREATE INDEX CONCURRENTLY", "pghero")
 def missing_indexes(host):
     """Large tables that are mostly read from end to end"""
     rows = host.database.rows(
@@ -274,13 +274,13 @@ def missing_indexes(host):
     return Reading(len(names), f"{listed(names)} are read from end to end" if names else "no large table is")
 
 
-@check("db_duplicate_indexes", "database", "indexes", 1, None, "DROP INDEX CONCURRENTLY one of the two; crm.platform.advise prints it", "pghero")
+@check("db_duplicate_indexes", "database", "indexes", 1, None, "DROP INDEX CONCURRENTLY one of the two", "pghero")
 def duplicate_indexes(host):
-    """Indexes that are there twice"""
+    """Indexes of more than 1 MiB that are there twice"""
     rows = host.database.rows(
         "SELECT format('%I and %I on %s', min(c.relname), max(c.relname), i.indrelid::regclass) FROM pg_index i"
         " JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
-        f" WHERE i.indisvalid AND {OURS}"
+        f" WHERE i.indisvalid AND pg_relation_size(i.indexrelid) > 1048576 AND {OURS}"
         " GROUP BY i.indrelid, i.indkey::text, i.indclass::text, i.indoption::text, i.indcollation::text, pg_get_expr(i.indexprs, i.indrelid),"
         " pg_get_expr(i.indpred, i.indrelid), c.relam, i.indnkeyatts"
         " HAVING count(*) > 1 AND count(*) FILTER (WHERE NOT i.indisunique) > 0 ORDER BY 1"
@@ -289,7 +289,7 @@ def duplicate_indexes(host):
     return Reading(len(names), listed(names) if names else "no index is there twice")
 
 
-@check("db_slow_statements", "database", "ms", 500, 5000, "EXPLAIN it; crm.platform.advise looks for an index", "pghero, looser")
+@check("db_slow_statements", "database", "ms", 500, 5000, "EXPLAIN (ANALYZE, BUFFERS) it; an index or a limit may help", "pghero, looser")
 def slow_statements(host):
     """Mean time of the slowest statement that ran at least 100 times"""
     if not host.database.has("pg_stat_statements"):

@@ -49,7 +49,7 @@ def memory(host) -> dict:
     return host.once("memory", lambda: {line.split(":")[0]: int(line.split()[1]) for line in host.read("/proc/meminfo").splitlines()})
 
 
-@check("disk_space", "system", "%", 80, 92, "du -xh --max-depth=2 DIRECTORY | sort -h | tail; crm.platform.repair with repair=logs", "pgmonitor")
+@check("disk_space", "system", "%", 80, 92, "du -xh --max-depth=2 DIRECTORY | sort -h | tail", "pgmonitor")
 def disk_space(host):
     """Fullest file system"""
     found = [(used(numbers), place, numbers) for place, numbers, readonly in mounts(host) if not readonly]
