@@ -74,7 +74,9 @@ class ActionModule(ActionBase):
                 paths.append(path)
             return paths
         except OSError as error:
-            raise AnsibleActionFail(f"directory: {directory}: {error.strerror}; name one that can be written, or leave health_check_report_dir empty") from error
+            raise AnsibleActionFail(
+                f"directory: {directory}: {error.strerror}; name one that can be written, or leave health_check_report_dir empty"
+            ) from error
 
     def page(self, told, groups):
         from ansible_collections.crm.platform.plugins.plugin_utils import health_page

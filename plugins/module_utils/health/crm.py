@@ -23,7 +23,12 @@ def units(host):
     states = host.run("systemctl", "is-active", *UNITS, "nginx.service", check=False).split()
     down = [unit for unit, state in zip([*UNITS, "nginx.service"], states) if state != "active"]
     if down:
-        return Reading(len(down), f"{', '.join(down)} {'is' if len(down) == 1 else 'are'} not running", CRITICAL, f"journalctl -u {down[0]} -n 50; systemctl restart {down[0]}")
+        return Reading(
+            len(down),
+            f"{', '.join(down)} {'is' if len(down) == 1 else 'are'} not running",
+            CRITICAL,
+            f"journalctl -u {down[0]} -n 50; systemctl restart {down[0]}",
+        )
     return Reading(0, "web, worker, cron and nginx run")
 
 
@@ -70,7 +75,15 @@ def workers(host):
     return Reading(0, f"{values.get('TasksCurrent', '?')} tasks, no restart since the last run")
 
 
-@check("crm_certificate", "crm", "days", 21, 7, "run crm.platform.crm_service, which renews the platform's own; put a new one of yours in place", least=True)
+@check(
+    "crm_certificate",
+    "crm",
+    "days",
+    21,
+    7,
+    "run crm.platform.crm_service, which renews the platform's own; put a new one of yours in place",
+    least=True,
+)
 def certificate(host):
     """Days that the certificate is still valid"""
     crm = host.crm
@@ -112,7 +125,15 @@ def cron(host):
     return Reading(max(0.0, late), f"{method} is late by {late:.0f} s" if late > 0 else f"{method} is next, in {-late:.0f} s")
 
 
-@check("crm_failed_logins", "crm", "logins", 50, 500, "see who tries: SELECT login, ip_address, count(*) FROM res_user_login_attempt GROUP BY 1, 2; narrow the firewall", "own")
+@check(
+    "crm_failed_logins",
+    "crm",
+    "logins",
+    50,
+    500,
+    "see who tries: SELECT login, ip_address, count(*) FROM res_user_login_attempt GROUP BY 1, 2; narrow the firewall",
+    "own",
+)
 def failed_logins(host):
     """Failed logins within a day"""
     number = _tryton(host).value("SELECT count(*) FROM res_user_login_attempt WHERE create_date > (now() AT TIME ZONE 'UTC') - interval '1 day'")

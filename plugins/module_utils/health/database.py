@@ -34,7 +34,15 @@ def answers(host):
     return Reading(None, f"PostgreSQL {version.split()[0]} answers")
 
 
-@check("db_connections", "database", "%", 75, 90, "SELECT usename, state, count(*) FROM pg_stat_activity GROUP BY 1, 2; end idle ones or raise max_connections", "pgmonitor")
+@check(
+    "db_connections",
+    "database",
+    "%",
+    75,
+    90,
+    "SELECT usename, state, count(*) FROM pg_stat_activity GROUP BY 1, 2; end idle ones or raise max_connections",
+    "pgmonitor",
+)
 def connections(host):
     """Connections in use"""
     used, most = host.database.row(
@@ -45,7 +53,15 @@ def connections(host):
     return Reading(100 * used / most, f"{used} of {most} connections are in use")
 
 
-@check("db_idle_in_transaction", "database", "s", 300, 900, "SELECT pg_terminate_backend(PID) ends it; set idle_in_transaction_session_timeout", "pgmonitor")
+@check(
+    "db_idle_in_transaction",
+    "database",
+    "s",
+    300,
+    900,
+    "SELECT pg_terminate_backend(PID) ends it; set idle_in_transaction_session_timeout",
+    "pgmonitor",
+)
 def idle_in_transaction(host):
     """Longest transaction that does nothing"""
     rows = host.database.rows(
@@ -55,7 +71,9 @@ def idle_in_transaction(host):
     if not rows:
         return Reading(0, "no transaction is idle")
     seconds, pid, user = rows[0]
-    return Reading(seconds, f"process {pid} of {user} has done nothing in its transaction for {seconds:.0f} s", cure=f"SELECT pg_terminate_backend({pid})")
+    return Reading(
+        seconds, f"process {pid} of {user} has done nothing in its transaction for {seconds:.0f} s", cure=f"SELECT pg_terminate_backend({pid})"
+    )
 
 
 @check("db_longest_query", "database", "s", 3600, 43200, "look at the query; SELECT pg_cancel_backend(PID) stops it", "pgmonitor, tighter")
@@ -82,7 +100,9 @@ def lock_waits(host):
         return Reading(0, "nobody waits for a lock")
     seconds, pid, others = rows[0]
     blocking = ", ".join(map(str, others)) or "somebody who has just gone"
-    return Reading(seconds, f"process {pid} has waited {seconds:.0f} s for {blocking}", cure=f"SELECT pg_terminate_backend({others[0]})" if others else "")
+    return Reading(
+        seconds, f"process {pid} has waited {seconds:.0f} s for {blocking}", cure=f"SELECT pg_terminate_backend({others[0]})" if others else ""
+    )
 
 
 @check("db_deadlocks", "database", "a day", 10, 100, "the server's log names the statements; have them lock in one order", "CloudNativePG")
@@ -100,7 +120,9 @@ def deadlocks(host):
 @check("db_rollbacks", "database", "%", 10, 50, "find who fails in the server's log", "awesome-prometheus-alerts, looser")
 def rollbacks(host):
     """Share of transactions that are rolled back"""
-    done, undone = host.database.row("SELECT sum(xact_commit)::float8 AS done, sum(xact_rollback)::float8 AS undone FROM pg_stat_database WHERE datname = current_database()")
+    done, undone = host.database.row(
+        "SELECT sum(xact_commit)::float8 AS done, sum(xact_rollback)::float8 AS undone FROM pg_stat_database WHERE datname = current_database()"
+    )
     grown, lost = host.rate("commits", done), host.rate("rollbacks", undone)
     if grown is None or lost is None or grown[0] + lost[0] < 1000:
         raise Skipped("there are too few transactions since the last run")
@@ -167,7 +189,9 @@ def archive_age(host):
     return Reading(waiting[1], f"{waiting[0]} WAL files wait to be archived")
 
 
-@check("db_checksums", "database", cure="restore the block from a backup: crm.platform.restore; do not write to the table until then", source="pgmonitor")
+@check(
+    "db_checksums", "database", cure="restore the block from a backup: crm.platform.restore; do not write to the table until then", source="pgmonitor"
+)
 def checksums(host):
     """Blocks whose checksum is wrong"""
     rows = host.database.rows("SELECT coalesce(datname, 'shared'), checksum_failures FROM pg_stat_database WHERE checksum_failures > 0")
@@ -178,10 +202,14 @@ def checksums(host):
     return Reading(0, "no checksum was wrong")
 
 
-@check("db_cache_hit", "database", "%", 95, 80, "raise shared_buffers or memory; look for scans of whole tables", "postgresqltuner, looser", least=True)
+@check(
+    "db_cache_hit", "database", "%", 95, 80, "raise shared_buffers or memory; look for scans of whole tables", "postgresqltuner, looser", least=True
+)
 def cache_hit(host):
     """Blocks that were found in memory"""
-    hit, read = host.database.row("SELECT sum(blks_hit)::float8 AS hit, sum(blks_read)::float8 AS read FROM pg_stat_database WHERE datname = current_database()")
+    hit, read = host.database.row(
+        "SELECT sum(blks_hit)::float8 AS hit, sum(blks_read)::float8 AS read FROM pg_stat_database WHERE datname = current_database()"
+    )
     more_hit, more_read = host.rate("blocks_hit", hit), host.rate("blocks_read", read)
     if more_hit is None or more_read is None or more_hit[0] + more_read[0] < 100_000:
         raise Skipped("too little was read since the last run")
@@ -201,7 +229,15 @@ def dead_tuples(host):
     return Reading(rows[0][0], f"{rows[0][0]:.0f} % of {rows[0][1]} are dead rows", cure=f"VACUUM (ANALYZE) {rows[0][1]}")
 
 
-@check("db_vacuum_age", "database", "d", 30, 90, "see whether autovacuum is on and comes to an end: SELECT * FROM pg_stat_progress_vacuum", "awesome-prometheus-alerts, looser")
+@check(
+    "db_vacuum_age",
+    "database",
+    "d",
+    30,
+    90,
+    "see whether autovacuum is on and comes to an end: SELECT * FROM pg_stat_progress_vacuum",
+    "awesome-prometheus-alerts, looser",
+)
 def vacuum_age(host):
     """Time since the statistics of a large, changing table were made"""
     rows = host.database.rows(
@@ -263,7 +299,15 @@ def unused_indexes(host):
     return Reading(size, f"nobody uses {listed([row[0] for row in rows])}" if rows else "all large indexes are used")
 
 
-@check("db_missing_indexes", "database", "tables", 1, None, "EXPLAIN the queries on it; declare an index in crm_customer_tables, or CREATE INDEX CONCURRENTLY", "pghero")
+@check(
+    "db_missing_indexes",
+    "database",
+    "tables",
+    1,
+    None,
+    "EXPLAIN the queries on it; declare an index in crm_customer_tables, or CREATE INDEX CONCURRENTLY",
+    "pghero",
+)
 def missing_indexes(host):
     """Large tables that are mostly read from end to end"""
     rows = host.database.rows(
@@ -303,7 +347,15 @@ def slow_statements(host):
     return Reading(rows[0][0], f"{rows[0][0]:.0f} ms a run, {rows[0][1]} runs: {rows[0][2]}")
 
 
-@check("db_sequences", "database", "%", 85, 95, "make the column a bigint: declare its type so, or ALTER TABLE ... ALTER COLUMN ... TYPE bigint", "check_postgres")
+@check(
+    "db_sequences",
+    "database",
+    "%",
+    85,
+    95,
+    "make the column a bigint: declare its type so, or ALTER TABLE ... ALTER COLUMN ... TYPE bigint",
+    "check_postgres",
+)
 def sequences(host):
     """Numbers used up of the fullest sequence, within its column's type"""
     rows = host.database.rows(
@@ -329,7 +381,9 @@ def pending_restart(host):
 @check("db_config_files", "database", cure="correct the file; SELECT pg_reload_conf()")
 def config_files(host):
     """The configuration files can be read again"""
-    rows = host.database.rows("SELECT sourcefile, sourceline, error FROM pg_file_settings WHERE error IS NOT NULL AND error NOT LIKE '%restart%' LIMIT 1")
+    rows = host.database.rows(
+        "SELECT sourcefile, sourceline, error FROM pg_file_settings WHERE error IS NOT NULL AND error NOT LIKE '%restart%' LIMIT 1"
+    )
     hba = host.database.rows("SELECT line_number, error FROM pg_hba_file_rules WHERE error IS NOT NULL LIMIT 1")
     if rows:
         return Reading(None, f"{rows[0][0]} line {rows[0][1]}: {rows[0][2]}", CRITICAL)
@@ -370,7 +424,14 @@ def size(host):
     return Reading(number / 1024**3, f"{number / MIB:.0f} MiB")
 
 
-@check("db_wal_size", "database", "%", 150, 400, "an inactive slot, a failing archive or a long transaction keeps it: see db_replication_slots and db_archive")
+@check(
+    "db_wal_size",
+    "database",
+    "%",
+    150,
+    400,
+    "an inactive slot, a failing archive or a long transaction keeps it: see db_replication_slots and db_archive",
+)
 def wal_size(host):
     """WAL on the disk, of max_wal_size"""
     have = float(host.database.value("SELECT coalesce(sum(size), 0) FROM pg_ls_waldir()"))
@@ -393,9 +454,7 @@ def collation(host):
     """The system sorts as when the indexes were built"""
     if host.database.session.version < 15:
         raise Skipped("PostgreSQL knows it from version 15 on")
-    row = host.database.row(
-        "SELECT datcollversion, pg_database_collation_actual_version(oid) FROM pg_database WHERE datname = current_database()"
-    )
+    row = host.database.row("SELECT datcollversion, pg_database_collation_actual_version(oid) FROM pg_database WHERE datname = current_database()")
     if row[0] != row[1]:
         return Reading(None, f"the indexes were built with collation version {row[0]}, the system has {row[1]}", CRITICAL)
     return Reading(None, "the versions are the same")

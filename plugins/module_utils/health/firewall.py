@@ -72,7 +72,9 @@ def bans(host):
         raise Skipped("there is no table, see firewall_table")
     document = json.loads(text)
     number = sum(
-        len(one["set"].get("elem", ())) for one in document["nftables"] if "set" in one and "dynamic" in one["set"].get("flags", ()) and "ban" in one["set"]["name"]
+        len(one["set"].get("elem", ()))
+        for one in document["nftables"]
+        if "set" in one and "dynamic" in one["set"].get("flags", ()) and "ban" in one["set"]["name"]
     )
     host.series["bans"] = number
     return Reading(number, f"{number} addresses are shut out")

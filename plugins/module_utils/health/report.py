@@ -75,12 +75,19 @@ def lines(report: t.Mapping[str, t.Any]) -> list[tuple[str, str]]:
             found.append((f"{name:{width}}  {area:9}  {MARKS[status]:8}  {what}", status))
             for one in bad:
                 told = f"{one['id']}: {one['message']}{limits(one)}"
-                found += [(f"{'':{width}}  {MARKS[one['status']] if not number else '':>9}  {text}", one["status"]) for number, text in enumerate(wrapped(told, width))]
+                found += [
+                    (f"{'':{width}}  {MARKS[one['status']] if not number else '':>9}  {text}", one["status"])
+                    for number, text in enumerate(wrapped(told, width))
+                ]
                 if one["cure"]:
                     found += [(f"{'':{width}}  {'' if number else 'cure':>9}  {text}", "") for number, text in enumerate(wrapped(one["cure"], width))]
         found += [(f"{'':{width}}  {'note':>9}  {text}", registry.WARNING) for problem in host["problems"] for text in wrapped(problem, width)]
     counts = report["summary"]
-    told = ", ".join(f"{counts[status]} {status}" for status in (registry.CRITICAL, registry.UNKNOWN, registry.WARNING, registry.OK, registry.SKIPPED) if counts[status])
+    told = ", ".join(
+        f"{counts[status]} {status}"
+        for status in (registry.CRITICAL, registry.UNKNOWN, registry.WARNING, registry.OK, registry.SKIPPED)
+        if counts[status]
+    )
     found.append((f"{MARKS[counts['status']]}: {told}; {len(hosts)} hosts", counts["status"]))
     return found
 

@@ -92,7 +92,9 @@ def secrets(host):
         raise Skipped("the platform keeps no secrets on this host")
     bad = []
     for directory in (SECRETS, *KEYS):
-        for place, dummy, files in os.walk(directory) if os.path.isdir(directory) else [(os.path.dirname(directory), [], [os.path.basename(directory)])]:
+        for place, dummy, files in (
+            os.walk(directory) if os.path.isdir(directory) else [(os.path.dirname(directory), [], [os.path.basename(directory)])]
+        ):
             host.left  # pylint: disable=pointless-statement  # the time of the check
             for name in files:
                 path = os.path.join(place, name)

@@ -61,7 +61,16 @@ def disk_space(host):
     return Reading(share, f"{place} is full to {share:.0f} %, {left:.1f} GiB are left", cure=f"du -xh --max-depth=2 {place} | sort -h | tail")
 
 
-@check("disk_forecast", "system", "h", 72, 12, "du -xh --max-depth=2 DIRECTORY | sort -h | tail; make the disk larger", "awesome-prometheus-alerts, earlier", least=True)
+@check(
+    "disk_forecast",
+    "system",
+    "h",
+    72,
+    12,
+    "du -xh --max-depth=2 DIRECTORY | sort -h | tail; make the disk larger",
+    "awesome-prometheus-alerts, earlier",
+    least=True,
+)
 def disk_forecast(host):
     """Hours until a file system is full, as it grew since the last runs"""
     soonest = None
@@ -95,7 +104,11 @@ def disk_inodes(host):
 @check("disk_readonly", "system", cure="dmesg | tail; fsck it after a reboot")
 def disk_readonly(host):
     """Every disk can be written"""
-    bad = [place for place, dummy, readonly in mounts(host) if readonly and not place.startswith(("/boot", "/etc/", "/usr", "/run", "/sys", "/proc", "/snap"))]
+    bad = [
+        place
+        for place, dummy, readonly in mounts(host)
+        if readonly and not place.startswith(("/boot", "/etc/", "/usr", "/run", "/sys", "/proc", "/snap"))
+    ]
     return Reading(len(bad), f"{', '.join(bad)} can only be read" if bad else "all can be written", CRITICAL if bad else OK)
 
 
@@ -156,7 +169,9 @@ def failed_units(host):
     lines = host.run("systemctl", "list-units", "--state=failed", "--no-legend", "--plain", "--no-pager").splitlines()
     names = [line.split()[0] for line in lines if line.strip()]
     bad = CRITICAL if any(name.startswith("crm-platform") for name in names) else WARNING
-    return Reading(len(names), f"{', '.join(names)} failed" if names else "none failed", bad if names else OK, f"systemctl status {names[0]}" if names else "")
+    return Reading(
+        len(names), f"{', '.join(names)} failed" if names else "none failed", bad if names else OK, f"systemctl status {names[0]}" if names else ""
+    )
 
 
 @check("clock", "system", cure="timedatectl; chronyc tracking; open NTP to the time servers", source="awesome-prometheus-alerts")
@@ -186,7 +201,9 @@ def updates(host):
     """Security updates that wait"""
     lists = "/var/lib/apt/lists"
     try:
-        newest = max(os.stat(os.path.join(lists, name)).st_mtime for name in os.listdir(lists) if name.endswith(("_Packages", "_InRelease", "_Release")))
+        newest = max(
+            os.stat(os.path.join(lists, name)).st_mtime for name in os.listdir(lists) if name.endswith(("_Packages", "_InRelease", "_Release"))
+        )
     except (OSError, ValueError):
         raise Skipped("apt has no lists of packages on this host") from None
     lines = host.run("apt-get", "-s", "-o", "Debug::NoLocking=true", "dist-upgrade").splitlines()
