@@ -185,9 +185,16 @@ results:
       cure: du -xh --max-depth=2 /var | sort -h | tail
       seconds: 0.001
 summary:
-  description: How many checks are how, the worst of it in C(status), their number in C(checks).
+  description: How many checks are how, by status.
   returned: always
   type: dict
+  contains:
+    status:
+      description: The worst status.
+      type: str
+    checks:
+      description: The number of checks.
+      type: int
   sample: {ok: 61, warning: 1, critical: 0, unknown: 0, skipped: 9, status: warning, checks: 71}
 problems:
   description: What of the options could not be used, and why.
