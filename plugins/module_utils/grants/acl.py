@@ -229,7 +229,7 @@ class Converge:
                 self._grant(column, letter, grantor, True)
                 self._revoke(column, letter, grantor, (grantor, letter) in goal)
             elif self.actor == self.owner and self.may_be(grantor):
-                lent = not any(self.lists[name].has_option(grantor, letter) for name in {"", column})
+                lent = not any(self.lists[name].has_option(grantor, letter) for name in ("", column))
                 if lent:
                     self._grant(column, letter, grantor, True)
                 self._revoke(column, letter, who, option, grantor)
