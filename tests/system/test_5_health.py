@@ -45,8 +45,8 @@ FAULTS = {
         {"sec_public": "critical"},
     ),
     "disabled trigger": (
-        f'{PSQL} "ALTER TABLE customer.customer DISABLE TRIGGER ALL"',
-        f'{PSQL} "ALTER TABLE customer.customer ENABLE TRIGGER ALL"',
+        f'{PSQL} "ALTER TABLE party_party DISABLE TRIGGER ALL"',
+        f'{PSQL} "ALTER TABLE party_party ENABLE TRIGGER ALL"',
         {"db_disabled_triggers": "warning"},
     ),
     "slot without a reader": (
