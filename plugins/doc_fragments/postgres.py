@@ -33,12 +33,13 @@ options:
     default: 5432
     aliases: [port]
   login_user:
-    description: Role to log in as. Over the socket that is usually the system's user of the same name, see C(become_user).
+    description: Role to log in as. Over the socket the server usually asks for the system's user of that name, so run the task with C(become)
+      and C(become_user) set to it.
     type: str
     default: postgres
     aliases: [login]
   login_password:
-    description: Password of that role. Not needed where the server trusts the system's user or a certificate.
+    description: Password of O(login_user). Not needed where the server trusts the system's user or a certificate.
     type: str
     default: ''
   ssl_mode:
@@ -47,7 +48,8 @@ options:
     choices: [allow, disable, prefer, require, verify-ca, verify-full]
     default: prefer
   ca_cert:
-    description: File with the certificates of the authorities that may have signed the server's.
+    description: File with the certificates of the authorities that may have signed the server's. V(verify-ca) and V(verify-full) need it,
+      unless libpq's own C(~/.postgresql/root.crt) is there.
     type: path
     aliases: [ssl_rootcert]
   ssl_cert:
@@ -57,7 +59,7 @@ options:
     description: File with the key of O(ssl_cert).
     type: path
   connect_params:
-    description: "More parameters of libpq by their names, such as V({connect_timeout: 5}). They go before the other options."
+    description: "More parameters of libpq by their names, such as V({connect_timeout: 5}). They take precedence over the other options."
     type: dict
     default: {}
   session_role:

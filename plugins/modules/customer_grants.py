@@ -12,8 +12,11 @@ version_added: 0.1.0
 description:
   - States the access model of a database in one task, roles, memberships, privileges, default privileges, owners and row security,
     and makes a live PostgreSQL match it. It can print who can do what, and through whom.
-  - Nothing is taken away unless O(manage) says where the declaration is the whole truth. Inside of these bounds whatever is not
-    declared is revoked, privileges of PUBLIC and on single columns included; outside of them nothing is touched.
+  - No privilege, membership or policy is taken away because it is not declared, unless O(manage) says where the declaration is the
+    whole truth. Inside of these bounds whatever is not declared is revoked, privileges of PUBLIC and on single columns included, except
+    what RV(beyond) lists; outside of them it stays.
+  - B(To revoke one privilege) or drop one policy, put the schema, database or role into O(manage), and declare everything there that is
+    to stay. There is no option to take a single thing; see the second example.
   - The plan is made first, from a number of catalog queries that does not grow with the tables. Check mode shows the very
     statements that a run executes, takes no lock above C(ACCESS SHARE), and writes nothing.
   - A run is one connection and one transaction. At its end the catalog is read again, and unless it says what was declared,
@@ -37,14 +40,16 @@ options:
   roles:
     description:
       - Roles that have to exist, or must not.
-      - Of the attributes those that are not given stay as they are; where O(manage.roles) covers the role, they get the
-        defaults of C(CREATE ROLE), and the role loses superuser.
+      - What is not given stays as it is, attributes, O(roles[].settings) and O(roles[].member_of). Where O(manage.roles) covers the
+        role, what is not given is taken instead. Attributes get the defaults of C(CREATE ROLE), settings and memberships end, and the
+        role is no superuser. Comment and password stay even then.
+      - Privileges of a role that is declared are only taken inside of O(manage.schemas) and O(manage.databases).
     type: list
     elements: dict
     default: []
     suboptions:
       name:
-        description: Name of the role, any that PostgreSQL takes.
+        description: Name of the role, any that PostgreSQL takes. With O(roles[].state=absent) it need not exist.
         type: str
         required: true
       state:
@@ -85,7 +90,8 @@ options:
         description: Number of connections at a time; V(-1) for any.
         type: int
       valid_until:
-        description: Time when the password ends, in UTC unless it names a zone, or V(infinity).
+        description: Time when the password ends, such as V(2027-06-30 12:00) or V(2027-06-30 12:00+02), in UTC unless it names a zone,
+          or V(infinity).
         type: str
       settings:
         description:
@@ -105,6 +111,7 @@ options:
   grants:
     description:
       - Privileges. Each entry has roles, privileges, and one kind of objects. Several entries on the same object add up.
+      - The roles and objects have to exist, or be in O(roles); otherwise the task fails before it changed anything.
     type: list
     elements: dict
     default: []
@@ -129,7 +136,7 @@ options:
         description: List of tables, views, materialized views and foreign tables of the schema, or V(all).
         type: raw
       columns:
-        description: Columns of tables of the schema, as lists by the names of the tables.
+        description: "Columns of tables of the schema, as a dictionary from each table to its list of columns, V({customer: [id, name]})."
         type: dict
       sequences:
         description: List of sequences of the schema, or V(all). Identity columns need none, C(serial) ones need C(USAGE).
@@ -188,7 +195,8 @@ options:
   row_security:
     description:
       - Which rows the roles see. Inside of O(manage.schemas) a policy that is not declared is dropped.
-      - Row security of a table that is not listed stays on or off as it is.
+      - Row security of a table that is not listed stays on or off as it is. If it stays on without policies, nobody but the owner sees a
+        row; the task warns of that. List the table with V(false) for O(row_security[].enabled) to end it.
     type: list
     elements: dict
     default: []
@@ -202,7 +210,8 @@ options:
         type: str
         required: true
       enabled:
-        description: Whether row security is on. Then nobody but the owner sees a row that no policy shows.
+        description: Whether row security is on. Then nobody sees a row that no policy shows, but for the owner (unless
+          O(row_security[].forced)), roles with O(roles[].bypassrls), and superusers.
         type: bool
         default: true
       forced:
@@ -231,8 +240,9 @@ options:
             default: [public]
           using:
             description:
-              - Condition on the rows that may be seen, changed or deleted, in SQL. Names are looked up in the table's schema only;
-                name others with their schema. Compared as PostgreSQL understands it, so that its words may differ.
+              - Condition on the rows that may be seen, changed or deleted, in SQL. Names are looked up in C(pg_catalog) and the table's
+                schema only; name others with their schema. Compared as PostgreSQL understands it, so that its words may differ.
+              - Do not let it depend on a parameter (C(current_setting)) that the session can set by itself.
             type: str
           check:
             description: Condition on the rows that may be written. Without it, O(row_security[].policies[].using) holds for them too.
@@ -244,7 +254,7 @@ options:
   manage:
     description:
       - The bounds inside of which the declaration is the whole truth. Names may hold C(*) and C(?), and one with C(!) before it is taken
-        out again. Empty, privileges are added and none is taken.
+        out again; in YAML such names need quotes. Empty, privileges are added and none is taken.
     type: dict
     default: {}
     suboptions:
@@ -255,25 +265,32 @@ options:
         default: []
       databases:
         description:
-          - Databases, that is who may connect, create schemas and temporary tables. If the connection's own is among them, the default
-            privileges for all schemas are managed too. For the O(grants[].owners) that are named this takes from PUBLIC what PostgreSQL
-            gives it by itself on later functions and types.
+          - Databases, that is who may connect, create schemas and temporary tables.
+          - If the connection's own database is among them, default privileges that hold for all schemas are managed too. PostgreSQL lets
+            PUBLIC execute each function, and use each type, that is made later. This is taken from PUBLIC for what the roles named in
+            O(grants[].owners) make.
         type: list
         elements: str
         default: []
       roles:
         description:
           - Roles, with their attributes, settings and memberships. One that is not declared in O(roles) loses its login, its memberships
-            and all that was granted to it in this database; it is not dropped.
+            and all that was granted to it in this database, in schemas outside of O(manage.schemas) too; it is not dropped.
+          - A role that is taken out with C(!) keeps its attributes, settings and memberships. What it has in O(manage.schemas) and
+            O(manage.databases) has to be declared all the same.
         type: list
         elements: str
         default: []
   report:
-    description: Return RV(access).
+    description:
+      - Return RV(access). This is no check mode by itself - the task still grants, and inside of O(manage) revokes, what differs. Set
+        C(check_mode=true) on the task to only look.
     type: bool
     default: false
   lock_timeout:
-    description: How long a statement waits for a lock. Only those on row security and owners take one on a table.
+    description:
+      - How long a statement waits for a lock. Only those on row security and owners take one on a table. With a unit (V(500ms), V(3s));
+        a bare number is milliseconds.
     type: str
     default: 3s
   lock_retries:
@@ -293,7 +310,8 @@ attributes:
 notes:
   - It refuses to take the login, the superuser or the privileges from the role that it connects as, and the login from the owner of
     a schema that it manages, and never takes the last superuser.
-  - Runs on the same database wait for one another.
+  - Of two runs on the same database the second waits for the first.
+  - PostgreSQL 13 has no C(pg_read_all_data); grant what it would give one by one there.
 seealso:
   - module: crm.platform.customer_schema
   - name: Privileges in PostgreSQL
@@ -306,56 +324,91 @@ author:
 EXAMPLES = r"""
 - name: Who may see customers
   crm.platform.customer_grants:
-    login_db: crm
+    login_db: shop
     roles:
-      - {name: crm_readers, comment: may read customers}
-      - name: crm_support
+      - {name: shop_readers, comment: may read customers}
+      - name: shop_support
         login: true
-        password: "{{ vault_crm_support_password }}"
+        password: "{{ vault_shop_support_password }}"
         connection_limit: 20
         settings: {statement_timeout: 30s}
-      - name: crm_analyst
+      # One role for each region, to be a member of. A session cannot choose another one by itself, as it could a parameter.
+      - {name: shop_region_north}
+      - {name: shop_ann, login: true, member_of: [shop_support, shop_region_north]}
+      - name: shop_analyst
         login: true
-        member_of: [crm_readers]
+        member_of: [shop_readers]
         settings: {default_transaction_read_only: true}
-      - {name: intern_2023, state: absent, reassign_to: crm}
+      - {name: intern_2023, state: absent, reassign_to: shop}
     grants:
-      - {roles: [crm_readers, crm_support], privileges: [CONNECT], database: crm}
-      - {roles: [crm_readers, crm_support], privileges: [USAGE], schema: customer}
-      # Tables that are made later too.
-      - {roles: [crm_readers], privileges: [SELECT], schema: customer, tables: all, future: true, owners: [crm]}
+      - {roles: [shop_readers, shop_support], privileges: [CONNECT], database: shop}
+      - {roles: [shop_readers, shop_support], privileges: [USAGE], schema: customer}
+      # Tables that the role shop makes later too.
+      - {roles: [shop_readers], privileges: [SELECT], schema: customer, tables: all, future: true, owners: [shop]}
       # Support sees no e-mail address and no phone number.
-      - {roles: [crm_support], privileges: [SELECT], schema: customer, columns: {customer: [id, name, region]}}
+      - {roles: [shop_support], privileges: [SELECT], schema: customer, columns: {customer: [id, name, region]}}
     row_security:
       - schema: customer
         table: customer
         policies:
-          - {name: own_region, command: select, roles: [crm_support], using: "region = current_setting('crm.region', true)"}
-          - {name: readers, command: select, roles: [crm_readers], using: "true"}
+          - {name: readers, command: select, roles: [shop_readers], using: "true"}
+          - name: own_regions
+            command: select
+            roles: [shop_support]
+            using: >-
+              region IN (SELECT substr(r.rolname::text, 13) FROM pg_roles r
+              WHERE starts_with(r.rolname::text, 'shop_region_') AND pg_has_role(r.oid, 'USAGE'))
     manage:
       schemas: [customer]
-      databases: [crm]
-      roles: ['crm_*', '!crm_migration']
+      databases: [shop]
+      roles: ['shop_*', '!shop_migration']
+  become: true
+  become_user: postgres
+
+# What somebody else was granted on customer.customer, such as DELETE, and what PUBLIC has there, is revoked. So are all other
+# privileges and policies in the schema that are not in this task: it has to hold all that is to stay.
+- name: Readers only read, and nobody else does anything in this schema
+  crm.platform.customer_grants:
+    login_db: shop
+    grants:
+      - {roles: [shop_readers], privileges: [USAGE], schema: customer}
+      - {roles: [shop_readers], privileges: [SELECT], schema: customer, tables: [customer]}
+    manage: {schemas: [customer]}
+  become: true
+  become_user: postgres
 
 - name: What would a run change, and who can do what now
   crm.platform.customer_grants:
-    login_db: crm
-    grants: "{{ crm_grants }}"
+    login_db: shop
+    grants: "{{ shop_grants }}"
     manage: {schemas: [customer]}
     report: true
+  become: true
+  become_user: postgres
   check_mode: true
   register: access
+
+- name: Let one role own the schema and all of its tables and functions
+  crm.platform.customer_grants:
+    login_db: shop
+    ownership:
+      - {owner: shop, schema: customer}
+      - {owner: shop, schema: customer, tables: all}
+      - {owner: shop, schema: customer, functions: all}
+  become: true
+  become_user: postgres
 
 - name: A managed server, where we are no superuser
   crm.platform.customer_grants:
     login_host: db.example.com
-    login_db: crm
-    login_user: crm_admin
-    login_password: "{{ vault_crm_admin_password }}"
+    login_db: shop
+    login_user: deployer
+    login_password: "{{ vault_deployer_password }}"
     ssl_mode: verify-full
-    session_role: crm
+    ca_cert: /etc/ssl/certs/db.example.com.pem
+    session_role: shop
     grants:
-      - {roles: [crm_analyst], privileges: [SELECT], schema: customer, tables: all}
+      - {roles: [shop_analyst], privileges: [SELECT], schema: customer, tables: all}
 """
 
 RETURN = r"""
@@ -375,7 +428,7 @@ plan:
       description: What it changes.
       type: str
     hazards:
-      description: What else it takes along.
+      description: What else the statement takes along, in words. Nothing has to be allowed for it here.
       returned: where there is something
       type: list
       elements: str
@@ -427,7 +480,7 @@ access:
       type: list
       elements: str
     rows:
-      description: For tables, V(all), or the names of the policies that decide.
+      description: For tables, V(all), or the names of the policies that decide. Where none does, the list is empty and no row is seen.
       type: raw
   sample:
     - role: crm_analyst

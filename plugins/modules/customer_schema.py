@@ -17,11 +17,18 @@ description:
   - The database may be in use. Indexes are built with C(CONCURRENTLY), constraints are added C(NOT VALID) and validated
     apart, C(NOT NULL) goes through a validated check, and every other lock is asked for with O(lock_timeout) and given up
     rather than have others queue behind it.
-  - Nothing is lost unasked. What is not declared stays and is reported as RV(undeclared), unless O(purge) is set; what would
-    delete data, rewrite a table or keep writers out is done only with the hazard named in O(allow).
+  - Nothing is lost unasked. A table, column, constraint, index, enum or view that is not declared stays and is reported as
+    RV(undeclared), unless O(purge) is set; what would delete data, rewrite a table or keep writers out is done only with the hazard
+    named in O(allow).
+  - B(What leaving something out means.) A column that is declared is declared whole. Without O(tables[].columns[].nullable) it may be
+    null, and one that may not be now is made so; without O(tables[].columns[].default), O(tables[].columns[].identity) or
+    O(tables[].columns[].generated) it has none, and one that it has now is taken off. None of this touches a row. Only the comments and
+    the owner stay as they are when they are left out.
+    Keys, constraints and indexes are things of their own. Those left out stay, be the list missing or empty, and go with O(purge).
+  - B(Names.) A constraint that is there under another name with the same content is renamed, not built again.
   - A run that has nothing to do reads the catalog in a fixed number of queries and writes nothing. What was converged is
     remembered in the table C(customer_schema.memory), which is a cache and may be dropped at any time.
-  - A run that was killed is finished by the next one. Two runs on one schema wait for one another.
+  - A run that was killed is finished by the next one. Of two runs on one schema the second waits for the first.
 options:
   schema:
     description: Schema that holds the data model. It is made where it is missing.
@@ -48,7 +55,7 @@ options:
         description: Comment of the table; an empty one removes it, none leaves what is there.
         type: str
       renamed_from:
-        description: Name that the table has until now. It is renamed and keeps its rows. Stays harmless afterwards.
+        description: Name that the table has until now. It is renamed and keeps its rows. Leave it there, it is harmless afterwards.
         type: str
       columns:
         description: Columns. Their order counts when the table is made; later ones are added at the end.
@@ -61,18 +68,26 @@ options:
             type: str
             required: true
           type:
-            description: Type as in SQL, such as V(text), V(numeric(12,2)), V(varchar(100\)[]), V(bigserial), or an enum of O(enums).
+            description:
+              - Type as in SQL, such as V(text), V(numeric(12,2\)), V(varchar(100\)[]), V(bigserial), or an enum of O(enums).
+                A type with a comma needs quotes inside of C({}).
             type: str
             required: true
           nullable:
-            description: Whether it may be null. Columns of the primary key, identities and serials never are.
+            description:
+              - Whether it may be null. Columns of the primary key, identities and serials never are.
+              - A new column with V(false) needs a default when the table has rows. An old one that holds nulls is refused; fill it first.
             type: bool
             default: true
           default:
-            description: SQL expression, such as V(now(\)) or V('new') with the quotes of SQL.
+            description:
+              - SQL expression, such as V(now(\)) or V(0). A text needs SQL's quotes inside of YAML's, as in C("'new'").
+              - It holds for rows made from then on, and fills a new column.
             type: str
           identity:
-            description: Make it an identity column, whose numbers PostgreSQL gives.
+            description:
+              - Make it an identity column, whose numbers PostgreSQL gives. V(always) refuses numbers that a client gives, V(by_default)
+                takes them.
             type: str
             choices: [always, by_default]
           generated:
@@ -85,10 +100,10 @@ options:
             description: Comment of the column; an empty one removes it, none leaves what is there.
             type: str
           renamed_from:
-            description: Name that the column has until now. It is renamed and keeps its values.
+            description: Name that the column has until now. It is renamed and keeps its values. Leave it there, it is harmless afterwards.
             type: str
       primary_key:
-        description: Columns of the primary key.
+        description: Columns of the primary key. That of a partitioned table has to hold the columns of O(tables[].partition_by).
         type: list
         elements: str
       unique:
@@ -195,7 +210,9 @@ options:
             description: "Storage parameters, such as V({fillfactor: 70})."
             type: dict
       partition_by:
-        description: How the table is parted, such as V(RANGE (at\)). Its partitions are made by others and left alone.
+        description:
+          - Partition key, such as V(RANGE (at\)); it cannot be changed later.
+          - The partitions are made by others and left alone, by O(purge) too; they go with their table.
         type: str
   enums:
     description: Enumerated types. New values are added in their places; PostgreSQL can take none out.
@@ -228,35 +245,51 @@ options:
     description:
       - The same as plain DDL, instead of O(tables), O(enums) and O(views) - CREATE TABLE, CREATE INDEX, CREATE TYPE ... AS ENUM,
         CREATE VIEW, ALTER TABLE ... ADD and COMMENT ON, with names that have no schema.
+      - It cannot say that something is renamed, owned or absent. Use O(tables) for the run that renames.
     type: str
   purge:
     description:
       - Remove what is not declared - tables, views and enums of the schema, and columns, constraints and indexes of declared
-        tables. Data goes only with V(deletes_data) in O(allow).
+        tables.
+      - A run that would so drop a table or column fails and changes nothing, unless O(allow) holds V(deletes_data); the same
+        goes for an index or key and V(drops_index). The declaration has to be all of the schema - what another task or program
+        has made there goes too.
     type: bool
     default: false
   allow:
     description:
       - Hazards that this run may take. A plan with another one changes nothing and fails, with each statement and its hazard.
-      - V(deletes_data) - a table or column is dropped, or a type is changed to one that does not hold every value of the old.
+        A change may need several. Each one that is allowed holds for all of the run, so look at the plan in check mode first.
+      - V(deletes_data) - a table or column is dropped, or a type is changed to one that does not hold every value of the old,
+        such as V(varchar(200\)) to V(varchar(100\)) or V(text) to V(bigint).
         Values that would be lost by a change of type are refused all the same.
-      - V(rewrites_table) - every row is written anew while nobody reads or writes the table.
-      - V(blocks_writes) - all rows are read while nobody writes to the table.
+      - V(rewrites_table) - every row is written anew while nobody reads or writes the table, as for V(integer) to V(bigint), a new
+        generated column, or a new column whose default differs from row to row.
+      - V(blocks_writes) - all rows are read while nobody writes to the table, or nobody reads it either where PostgreSQL's
+        ALTER TABLE wants it so, as for a key on a partitioned table, an exclusion constraint, or a type that a check names.
       - V(drops_index) - an index or key goes that is not replaced.
+      - Needs no hazard - a new table, a new column that is empty or has a constant default, an index, key, foreign key, check or
+        NOT NULL on an ordinary table, a rename, a wider V(varchar) or V(numeric), a comment, an owner, a view.
     type: list
     elements: str
     choices: [deletes_data, rewrites_table, blocks_writes, drops_index]
     default: []
   lock_timeout:
-    description: How long a transaction waits for its locks, all together, before it gives up and tries again.
+    description:
+      - How long a transaction waits for its locks, all together, before it gives up and tries again. With a unit as in
+        C(postgresql.conf) (V(500ms), V(3s), V(1min)); a bare number is milliseconds.
     type: str
     default: 3s
   lock_retries:
-    description: How often it tries again, with a pause that grows from a quarter of a second to five.
+    description:
+      - How often it tries again, with a pause that grows from a quarter of a second to five, jitter included. With the defaults a
+        run that gets no lock fails after about a minute, and that transaction has changed nothing.
     type: int
     default: 10
   statement_timeout:
-    description: Longest time for one statement, builds of indexes and validations of constraints among them; V(0) for no limit.
+    description:
+      - Longest time for one statement, builds of indexes and validations of constraints among them; V(0) for no limit. Units as in
+        O(lock_timeout).
     type: str
     default: '0'
 extends_documentation_fragment:
@@ -266,7 +299,8 @@ attributes:
   check_mode:
     support: full
     details:
-      - Takes no lock above C(ACCESS SHARE) on any live object.
+      - Takes no lock above C(ACCESS SHARE) on any live object, waits for nobody, and leaves nothing behind. The scratch schema in which
+        PostgreSQL reads the declaration is in a transaction that is rolled back.
   diff_mode:
     support: full
   platform:
@@ -274,7 +308,10 @@ attributes:
 notes:
   - The role that the module acts as needs C(CREATE) on the database for the scratch schema, and has to own, or be a member of the
     owner of, the tables that it changes.
-  - Names in expressions, queries and types are looked up in O(schema), then in C(public).
+  - Names in expressions, queries and types are looked up in C(pg_catalog), in O(schema), then in C(public).
+  - A refused plan fails with a line such as C(One step of the plan is not allowed, and nothing was changed - ALTER TABLE
+    "customer"."customer" DROP COLUMN "fax" -- column customer.customer.fax, it is not declared; deletes_data, what it removes is gone.
+    Add deletes_data to allow to have it done). The whole RV(plan) is in the result then too.
 seealso:
   - module: crm.platform.customer_grants
 author:
@@ -301,9 +338,11 @@ EXAMPLES = r"""
   become: true
   become_user: postgres
 
-- name: Add a field, a table of visits and a state with fixed values, and rename a column without losing its values
+# The column email and both indexes, which are not declared here, stay as they are.
+- name: Add a field, a table of visits and a type with fixed values, and rename a column without losing its values
   crm.platform.customer_schema:
     login_db: crm
+    owner: crm
     enums:
       - {name: kind_of_visit, values: [call, meeting, fair]}
     tables:
@@ -312,7 +351,7 @@ EXAMPLES = r"""
           - {name: id, type: bigint, identity: always}
           - {name: name, type: text, nullable: false}
           - {name: telephone, type: text, renamed_from: phone}
-          - {name: region, type: text, nullable: false, default: "'north'"}
+          - {name: segment, type: text, nullable: false, default: "'private'"}
         primary_key: [id]
       - name: visit
         columns:
@@ -326,19 +365,64 @@ EXAMPLES = r"""
         indexes:
           - {name: idx_visit_customer, columns: [customer, at DESC]}
 
-- name: The model as SQL, and nothing else in the schema
+  become: true
+  become_user: postgres
+
+- name: Look at the plan first
   crm.platform.customer_schema:
     login_db: crm
     schema: sales
     definition: "{{ lookup('ansible.builtin.file', 'sales.sql') }}"
     purge: true
-    allow: [deletes_data, drops_index]
+  become: true
+  become_user: postgres
+  check_mode: true
+  ignore_errors: true  # a plan with a hazard fails, and is in the result
+  register: sales
+
+# The declaration has to be all of the schema: with purge, every table and column that it lacks goes.
+# Give allow for this one run, such as with --extra-vars '{"sales_allow": ["deletes_data"]}', and not for ever.
+- name: Drop the columns and tables that are not declared any more
+  crm.platform.customer_schema:
+    login_db: crm
+    schema: sales
+    definition: "{{ lookup('ansible.builtin.file', 'sales.sql') }}"
+    purge: true
+    allow: "{{ sales_allow | default([]) }}"
+  become: true
+  become_user: postgres
+
+- name: Drop one table, and leave alone what else is not declared
+  crm.platform.customer_schema:
+    login_db: crm
+    tables:
+      - {name: old_customer, state: absent}
+    allow: [deletes_data]
+  become: true
+  become_user: postgres
+
+- name: A table in partitions, one for each year; the key holds the column that they are parted by
+  crm.platform.customer_schema:
+    login_host: db.example.com
+    login_db: crm
+    login_user: deployer
+    login_password: "{{ vault_deployer_password }}"
+    ssl_mode: verify-full
+    ca_cert: /etc/ssl/certs/db.example.com.pem
+    tables:
+      - name: event
+        columns:
+          - {name: id, type: bigint, identity: always}
+          - {name: at, type: timestamptz, nullable: false}
+          - {name: amount, type: "numeric(12,2)"}
+        primary_key: [id, at]
+        partition_by: RANGE (at)
 """
 
 RETURN = r"""
 plan:
   description: The steps in their order, as check mode shows them and a run executes them.
-  returned: always
+  returned: always, and when the plan holds a hazard that is not allowed
   type: list
   elements: dict
   contains:
@@ -352,11 +436,13 @@ plan:
       description: What it changes.
       type: str
     hazards:
-      description: Which of O(allow) it needs.
+      description: The entries that O(allow) needs for it.
       type: list
       elements: str
     transactional:
-      description: Whether it runs in a transaction. All that can are in one, but for validations, which follow one by one.
+      description:
+        - Whether it runs in a transaction. What can is in one, before the indexes that are built concurrently, and in a second one
+          after them for what needs these; each validation has its own.
       type: bool
   sample:
     - sql: CREATE INDEX CONCURRENTLY "idx_customer_name" ON "customer"."customer" USING "btree" ("name")
@@ -372,10 +458,18 @@ queries:
   sample: ['CREATE INDEX CONCURRENTLY "idx_customer_name" ON "customer"."customer" USING "btree" ("name")']
 undeclared:
   description: What is there and not declared, and stays.
-  returned: always
+  returned: always, and when the plan holds a hazard that is not allowed
   type: list
   elements: str
   sample: [column customer.customer.fax, table customer.old_customer]
+hazards:
+  description: The steps that are not allowed, each with its object, reason, hazard and cure.
+  returned: when the plan holds a hazard that is not allowed
+  type: list
+  elements: str
+  sample:
+    - 'ALTER TABLE "customer"."customer" DROP COLUMN "fax" -- column customer.customer.fax: it is not declared; deletes_data: what it
+      removes is gone. Add deletes_data to allow to have it done'
 """
 
 from ansible_collections.crm.platform.plugins.module_utils import postgres
