@@ -117,7 +117,8 @@ def queue(host):
 def cron(host):
     """How late the latest scheduled task is"""
     rows = _tryton(host).rows(
-        "SELECT method, extract(epoch FROM (now() AT TIME ZONE 'UTC') - next_call)::float8 FROM ir_cron WHERE active AND next_call IS NOT NULL ORDER BY next_call LIMIT 1"
+        "SELECT method, extract(epoch FROM (now() AT TIME ZONE 'UTC') - next_call)::float8 FROM ir_cron"
+        " WHERE active AND next_call IS NOT NULL ORDER BY next_call LIMIT 1"
     )
     if not rows:
         return Reading(0, "no task is scheduled")

@@ -170,8 +170,8 @@ def archive(host):
     if host.database.setting("archive_mode") == "off":
         raise Skipped("WAL is not archived on this server")
     row = host.database.row(
-        "SELECT last_failed_time > coalesce(last_archived_time, '-infinity'), last_failed_wal, extract(epoch FROM now() - last_failed_time)::float8, failed_count"
-        " FROM pg_stat_archiver"
+        "SELECT last_failed_time > coalesce(last_archived_time, '-infinity'), last_failed_wal,"
+        " extract(epoch FROM now() - last_failed_time)::float8, failed_count FROM pg_stat_archiver"
     )
     if row[0]:
         return Reading(row[2], f"{row[1]} could not be archived, tried last {row[2]:.0f} s ago", CRITICAL)
