@@ -364,7 +364,6 @@ EXAMPLES = r"""
           - {columns: [customer], references: {table: customer}, on_delete: cascade}
         indexes:
           - {name: idx_visit_customer, columns: [customer, at DESC]}
-
   become: true
   become_user: postgres
 
