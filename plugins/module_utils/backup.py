@@ -1,0 +1,352 @@
+# Copyright: crm.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What backups are, which of them leads where, and what is wrong with them. Pure: nothing is run or read here.
+
+The role installs this file beside the command ``crm-platform-backup``, which runs on the target from its timers as well
+as for the modules; so it needs Python's standard library only, and nothing of Ansible.
+
+Times are seconds since 1970, sizes bytes, positions in the log integers.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+import typing as t
+
+KINDS = {"full": "full", "diff": "differential", "incr": "incremental"}
+HOUR, DAY = 3600, 86400
+TARGET_NAME = re.compile(r"[\x21-\x7e][\x20-\x7e]{0,62}")
+LABEL = re.compile(r"[0-9]{8}-[0-9]{6}F(_[0-9]{8}-[0-9]{6}[DI])?")
+
+
+class BackupError(Exception):
+    """What is wrong, with what, and what to do about it, in one line."""
+
+
+class Set(t.NamedTuple):
+    """One backup of the database."""
+
+    label: str
+    kind: str
+    began: int
+    ended: int
+    timeline: int
+    first: int
+    last: int
+    size: int
+    repository_size: int
+    damaged: bool
+
+    def shown(self) -> dict:
+        """As the state file and the modules tell it."""
+        return {
+            "label": self.label,
+            "type": self.kind,
+            "began": utc(self.began),
+            "ended": utc(self.ended),
+            "timeline": self.timeline,
+            "lsn_from": show_lsn(self.first),
+            "lsn_to": show_lsn(self.last),
+            "size": self.size,
+            "repository_size": self.repository_size,
+            "damaged": self.damaged,
+        }
+
+
+def utc(moment: float) -> str:
+    """1767225600 -> '2026-01-01T00:00:00Z'."""
+    return datetime.datetime.fromtimestamp(int(moment), datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def read_lsn(text: str) -> int:
+    """'1/A0' -> 4294967456; BackupError where that is no position in the log."""
+    match = re.fullmatch(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})", text)
+    if not match:
+        raise BackupError(f"{text!r} is no position in the log; write it as pg_current_wal_lsn() does, such as 0/3000148")
+    return (int(match[1], 16) << 32) + int(match[2], 16)
+
+
+def show_lsn(position: int) -> str:
+    return f"{position >> 32:X}/{position & 0xFFFFFFFF:X}"
+
+
+def read_time(text: str) -> float:
+    """'2026-01-31 12:30:00+01:00' -> seconds; a time without its zone is refused, since controller and server may differ in theirs."""
+    cleaned = re.sub(r"([+-]\d\d)$", r"\1:00", text.strip().replace("Z", "+00:00"))
+    try:
+        moment = datetime.datetime.fromisoformat(cleaned)
+    except ValueError:
+        raise BackupError(f"{text!r} is no time; write it as 2026-01-31 12:30:00+01:00 or 2026-01-31T11:30:00Z") from None
+    if moment.tzinfo is None:
+        raise BackupError(f"{text!r} does not say its zone; add it, as in {text.strip()}Z or {text.strip()}+01:00")
+    return moment.timestamp()
+
+
+def show_time(moment: float) -> str:
+    """As recovery_target_time takes it, to the microsecond."""
+    return datetime.datetime.fromtimestamp(moment, datetime.timezone.utc).strftime("%Y-%m-%d %H:%M:%S.%f+00")
+
+
+# --- What pgBackRest tells ---
+
+
+def stanza_of(info: list, name: str) -> dict:
+    """The part of `pgbackrest info --output=json` that is about one stanza; BackupError where the repository is not well."""
+    for one in info:
+        if one.get("name") == name:
+            code, message = one["status"]["code"], one["status"]["message"]
+            # 2: no valid backup yet.
+            if code not in (0, 2):
+                raise BackupError(f"the repository says of {name}: {message}")
+            return one
+    raise BackupError(f"the repository knows no {name}: missing stanza path")
+
+
+def sets_of(stanza: dict) -> list[Set]:
+    """The backups of a stanza, oldest first."""
+    found = []
+    for one in stanza.get("backup", []):
+        found.append(
+            Set(
+                label=one["label"],
+                kind=one["type"],
+                began=one["timestamp"]["start"],
+                ended=one["timestamp"]["stop"],
+                timeline=int((one["archive"]["stop"] or one["archive"]["start"] or "00000001")[:8], 16),
+                first=read_lsn(one["lsn"]["start"]),
+                last=read_lsn(one["lsn"]["stop"]),
+                size=one["info"]["size"],
+                repository_size=one["info"]["repository"]["delta"],
+                damaged=bool(one.get("error")),
+            )
+        )
+    return sorted(found, key=lambda one: (one.ended, one.label))
+
+
+def system_of(stanza: dict) -> int:
+    """System identifier of the cluster that the stanza saves now."""
+    return max(stanza["db"], key=lambda one: one["id"])["system-id"]
+
+
+def archive_of(stanza: dict) -> dict:
+    """First and last segment of the log in the repository, of the current cluster."""
+    current = max(one["id"] for one in stanza["db"])
+    for one in stanza.get("archive", []):
+        if one["database"]["id"] == current:
+            return {"first": one["min"], "last": one["max"]}
+    return {"first": None, "last": None}
+
+
+def verified(text: str) -> list[str]:
+    """Complaints of `pgbackrest verify --output=text --verbose`, whose exit code is 0 on damage as well."""
+    states, complaints, subject = 0, [], ""
+    for line in text.splitlines():
+        words = line.strip()
+        subject = words.split(",")[0] if words.startswith(("backup:", "archiveId:")) else subject
+        match = re.search(r"\bstatus: *(\w+)", words)
+        states += bool(match)
+        if match and match[1] not in ("valid", "ok", "in-progress"):
+            complaints.append(f"{subject or 'the repository'}: {words}")
+        for word, count in re.findall(r"(checksum invalid|size invalid|missing|other): (\d+)", words):
+            if int(count):
+                complaints.append(f"{subject or 'the repository'}: {count} x {word}")
+    if not states:
+        complaints.append("the verification said nothing")
+    return list(dict.fromkeys(complaints))
+
+
+# --- Where a backup leads to ---
+
+
+def read_history(text: str) -> dict[int, int]:
+    """A timeline's history file -> {earlier timeline: position at which it was left}."""
+    found = {}
+    for line in text.splitlines():
+        words = line.split("#")[0].split()
+        if len(words) >= 2 and words[0].isdigit():
+            found[int(words[0])] = read_lsn(words[1])
+    return found
+
+
+def leads_to(one: Set, timeline: int, history: dict[int, int]) -> bool:
+    """Whether the log leads from the end of this set to the timeline: not where a restore left that set's future behind."""
+    return one.timeline == timeline or one.last <= history.get(one.timeline, -1)
+
+
+def choose(sets: list[Set], timeline: int, history: dict[int, int], label: str = "", moment: float | None = None, position: int | None = None) -> Set:
+    """The set to restore from: the named one, or the newest that ended before the target and leads to the timeline."""
+    if label:
+        for one in sets:
+            if one.label == label:
+                if one.damaged:
+                    raise BackupError(f"{label}: damage was found when it was made; name another set")
+                if moment is not None and moment < one.ended:
+                    raise BackupError(f"{label} ended at {utc(one.ended)}, after the target time {utc(moment)}; name an earlier set")
+                if position is not None and position < one.last:
+                    raise BackupError(f"{label} ended at {show_lsn(one.last)}, after the target {show_lsn(position)}; name an earlier set")
+                return one
+        raise BackupError(f"there is no set {label}; there are {', '.join(one.label for one in sets) or 'none'}")
+    usable = [one for one in sets if not one.damaged and leads_to(one, timeline, history)]
+    if not usable:
+        raise BackupError(f"there is no backup that leads to timeline {timeline}; take one" if sets else "there is no backup; take one")
+    before = [one for one in usable if (moment is None or one.ended <= moment) and (position is None or one.last <= position)]
+    if not before:
+        first = usable[0]
+        raise BackupError(f"the target is before the end of the first backup, {first.label}: {utc(first.ended)}, {show_lsn(first.last)}; choose a later one")
+    return before[-1]
+
+
+# --- What is wrong ---
+
+
+def newest(sets: list[Set], *kinds: str) -> Set | None:
+    """The newest set of these kinds, of all where none is named."""
+    found = [one for one in sets if not one.damaged and (not kinds or one.kind in kinds)]
+    return found[-1] if found else None
+
+
+def problem(check: str, message: str) -> dict:
+    return {"check": check, "message": message}
+
+
+def hours(seconds: float) -> str:
+    return f"{seconds / HOUR:.1f} hours"
+
+
+def database_problems(policy: dict, facts: dict, now: float) -> list[dict]:
+    """Of the database's backups: missing, old, damaged; the log's way to the repository."""
+    found = []
+    database = facts["database"]
+    if database.get("error"):
+        return [problem("repository", database["error"])]
+    sets = database["sets"]
+    full, last = newest(sets, "full"), newest(sets)
+    if full is None or last is None:
+        found.append(problem("age", "there is no full backup of the database"))
+    else:
+        if now - full.ended > policy["full_max_hours"] * HOUR:
+            found.append(problem("age", f"the newest full backup of the database is {hours(now - full.ended)} old, limit {policy['full_max_hours']}"))
+        if now - last.ended > policy["max_hours"] * HOUR:
+            found.append(problem("age", f"the newest backup of the database is {hours(now - last.ended)} old, limit {policy['max_hours']}"))
+    for one in sets:
+        if one.damaged:
+            found.append(problem("damaged", f"backup {one.label}: pages of the database were damaged when it was made"))
+    archiver = database.get("archiver")
+    if archiver is None:
+        found.append(problem("archive", "PostgreSQL does not answer, so nobody knows whether its log is archived"))
+        return found
+    if archiver["command"] != policy["archive_command"] or not archiver["mode"]:
+        found.append(problem("archive", f"PostgreSQL runs with archive_command {archiver['command']!r}, not with the backup's"))
+    if archiver["failing"]:
+        found.append(problem("archive", f"the log does not reach the repository: {archiver['failed_count']} failures, the last of {archiver['last_failed_wal']}"))
+    elif archiver["waiting"] and archiver["oldest_waiting_seconds"] > policy["archive_max_seconds"]:
+        found.append(
+            problem("archive", f"{archiver['waiting']} segments of the log wait for the repository, the first for {archiver['oldest_waiting_seconds']:.0f} s")
+        )
+    return found
+
+
+def files_problems(policy: dict, facts: dict, now: float) -> list[dict]:
+    """Of the backup of attachments, configuration and secrets."""
+    files = facts["files"]
+    if files.get("error"):
+        return [problem("repository", files["error"])]
+    if not files["snapshots"]:
+        return [problem("files", "there is no backup of the files")]
+    age = now - files["snapshots"][-1]["time"]
+    if age > policy["max_hours"] * HOUR:
+        return [problem("files", f"the newest backup of the files is {hours(age)} old, limit {policy['max_hours']}")]
+    return []
+
+
+def run_problems(facts: dict) -> list[dict]:
+    """Of the runs: the last of each kind failed, or was killed."""
+    found = []
+    for kind, last in sorted(facts["runs"].items()):
+        if kind != "drill" and not last["ok"]:
+            found.append(problem("run", f"the last {kind} failed at {utc(last['ended'])}: {last['error']}"))
+    for one in facts["killed"]:
+        found.append(problem("run", f"the {one['kind']} that began at {utc(one['began'])} was killed; run it again"))
+    return found
+
+
+def drill_problems(policy: dict, facts: dict, now: float) -> list[dict]:
+    """Of the drill: it failed, or is overdue; before the first one the period counts from the first backup."""
+    drills = facts["drills"]
+    if drills and not drills[-1]["ok"]:
+        return [problem("drill", f"the last drill failed at {utc(drills[-1]['ended'])}: {drills[-1]['error']}")]
+    since = drills[-1]["ended"] if drills else facts["since"]
+    if since is not None and now - since > policy["drill_max_days"] * DAY:
+        what = f"the last drill was {(now - since) / DAY:.1f} days ago" if drills else f"no drill in {(now - since) / DAY:.1f} days"
+        return [problem("drill", f"{what}, limit {policy['drill_max_days']}")]
+    return []
+
+
+def timer_problems(policy: dict, facts: dict) -> list[dict]:
+    return [problem("timer", f"{name} is {facts['timers'].get(name) or 'not known'}; start it") for name in policy["timers"] if facts["timers"].get(name) != "active"]
+
+
+def judge(policy: dict, facts: dict, now: float) -> list[dict]:
+    """Everything that is wrong: a list of {check, message}; empty where the backups can be relied on.
+
+    :param policy: limits and expectations, as the role writes them into backup.json.
+    :param facts: what the command found on the host, see `crm_platform_backup.look`.
+    """
+    found = []
+    if policy["database"]:
+        found += database_problems(policy, facts, now)
+        found += drill_problems(policy, facts, now)
+    found += files_problems(policy, facts, now)
+    found += run_problems(facts)
+    found += timer_problems(policy, facts)
+    for complaint in facts["verify"]:
+        found.append(problem("verify", complaint))
+    space = facts.get("space")
+    if space and space["percent"] >= policy["space_max_percent"]:
+        found.append(problem("space", f"the repository's disk is {space['percent']:.0f} % full, limit {policy['space_max_percent']}"))
+    if not facts["key_exported"]:
+        found.append(problem("key", "nobody has exported the key of the repository: without it the backups are worth nothing once this host is lost"))
+    return found
+
+
+def hard(problems: list[dict]) -> list[dict]:
+    """Those that make the backups unreliable today; the key that only this host has does so on the day that it is lost."""
+    return [one for one in problems if one["check"] != "key"]
+
+
+def metrics(state: dict) -> str:
+    """The state for node_exporter's textfile collector."""
+    lines = []
+
+    def add(name: str, kind: str, what: str, *samples: tuple) -> None:
+        lines.append(f"# HELP crm_backup_{name} {what}")
+        lines.append(f"# TYPE crm_backup_{name} {kind}")
+        for labels, value in samples:
+            lines.append(f"crm_backup_{name}{labels} {value}")
+
+    counted: dict[str, int] = {}
+    for one in state["problems"]:
+        counted[one["check"]] = counted.get(one["check"], 0) + 1
+    add("written_seconds", "gauge", "When this was written, in seconds since 1970.", ("", int(state["written"])))
+    add("problems", "gauge", "Problems of each kind.", *[('{check="%s"}' % name, count) for name, count in sorted(counted.items())] or [("", 0)])
+    database = state.get("database") or {}
+    for name in ("age", "age_full"):
+        if database.get(name) is not None:
+            what = "Age of the newest backup in seconds." if name == "age" else "Age of the newest full backup in seconds."
+            add(f"{name}_seconds", "gauge", what, ("", int(database[name])))
+    if database.get("sets"):
+        add("repository_bytes", "gauge", "Size of all sets in the repository.", ("", sum(one["repository_size"] for one in database["sets"])))
+        add("database_bytes", "gauge", "Size of the database in the newest set.", ("", database["sets"][-1]["size"]))
+    space = state.get("space")
+    if space:
+        add("space_free_bytes", "gauge", "Free space where the repository is.", ("", space["free"]))
+    last = (state.get("drill") or {}).get("last")
+    if last:
+        add("drill_seconds", "gauge", "Duration of the last drill (recovery time).", ("", round(last["seconds"], 1)))
+        add("drill_ok", "gauge", "Whether the last drill succeeded.", ("", int(last["ok"])))
+        add("drill_time_seconds", "gauge", "When the last drill ended, in seconds since 1970.", ("", int(last["ended"])))
+        if last.get("rpo") is not None:
+            add("drill_rpo_seconds", "gauge", "Age of what the repository held when the last drill began (recovery point).", ("", round(last["rpo"], 1)))
+    return "\n".join(lines) + "\n"
