@@ -1,0 +1,94 @@
+# Copyright: crm.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""crm-platform-backup: saves the platform on this host, proves it by restoring, and tells how it stands.
+
+The role backup of crm.platform installs and configures it (/etc/crm-platform/backup.json). Every command needs root,
+prints one JSON object as its last line, and ends with 0 where it succeeded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+
+import bring_back
+import common
+import drill
+import look
+import rules
+import save
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="crm-platform-backup", description=(__doc__ or "").splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    setup = commands.add_parser("setup", help="have repository, key and first backup; what is there stays")
+    setup.add_argument("--check", action="store_true", help="only say what is missing")
+    backup = commands.add_parser("backup", help="save the database and the files")
+    backup.add_argument("kind", choices=list(rules.KINDS))
+    commands.add_parser("status", help="look at everything and write the state file")
+    commands.add_parser("drill", help="restore the newest backup beside the live database, and prove it")
+    commands.add_parser("verify", help="read the whole repository and compare its checksums")
+    restore = commands.add_parser("restore", help="bring the database back to an earlier state")
+    restore.add_argument("--confirm", default="", help="name of the database, as proof that this is meant")
+    restore.add_argument("--set", dest="label", default="", help="label of a set; without a target the state at its end")
+    restore.add_argument("--time", default="", help="the last moment that is brought back, with its zone")
+    restore.add_argument("--lsn", default="", help="the last position in the log that is brought back")
+    restore.add_argument("--name", default="", help="a point made with pg_create_restore_point()")
+    restore.add_argument("--timeline", type=int, default=0, help="follow this timeline instead of the newest")
+    restore.add_argument("--no-safety-backup", action="store_true", help="do not save what is there first")
+    restore.add_argument("--in-place", action="store_true", help="write over the data directory instead of keeping it: needs no room")
+    restore.add_argument("--files", action="store_true", help="bring back attachments that are missing, too")
+    restore.add_argument("--new-cluster", action="store_true", help="the cluster here was made by a rebuild and holds nothing")
+    restore.add_argument("--check", action="store_true", help="only say what would be done")
+    commands.add_parser("undo", help="put the data directory back that a restore replaced")
+    commands.add_parser("forget", help="remove the data directory that a restore replaced")
+    files = commands.add_parser("files", help="bring the newest files back: all of this host, or what is below a path")
+    files.add_argument("--path", default="")
+    commands.add_parser("exported", help="remember that the repository's key was exported")
+    return parser.parse_args()
+
+
+def stopped(number: int, dummy) -> None:
+    """A stopped unit is an interrupted run: what was begun is cleaned up."""
+    raise rules.BackupError(f"stopped by {signal.Signals(number).name}")
+
+
+def main() -> int:
+    chosen = arguments()
+    try:
+        config = common.read_config()
+        signal.signal(signal.SIGTERM, stopped)
+        if chosen.command == "status":
+            result = look.write(config)
+        elif chosen.command == "setup":
+            result = save.setup(config, chosen.check)
+        elif chosen.command == "backup":
+            result = save.backup(config, chosen.kind)
+        elif chosen.command == "verify":
+            result = save.verify(config)
+        elif chosen.command == "drill":
+            result = drill.drill(config)
+        elif chosen.command == "restore":
+            result = bring_back.restore(config, chosen)
+        elif chosen.command == "undo":
+            result = bring_back.undo(config)
+        elif chosen.command == "forget":
+            result = bring_back.forget(config)
+        elif chosen.command == "files":
+            result = save.restore_files(config, chosen.path)
+        else:
+            result = save.exported(config)
+    except (rules.BackupError, OSError) as exc:
+        print(f"crm-platform-backup: {exc}", file=sys.stderr)
+        print(json.dumps({"failed": True, "error": str(exc)}))
+        return 1
+    print(json.dumps(result))
+    return 1 if result.get("failed") else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,167 @@
+# Copyright: crm.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What every command needs: the configuration, other programs, one lock, and files that are written whole."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+import typing as t
+
+import rules
+
+CONFIG = "/etc/crm-platform/backup.json"
+
+
+def say(text: str) -> None:
+    """One line of progress, for the journal."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def read_config() -> dict:
+    path = os.environ.get("CRM_PLATFORM_BACKUP_CONFIG", CONFIG)
+    try:
+        return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise rules.BackupError(f"{path} is missing: run the role crm.platform.backup on this host") from None
+    except ValueError as exc:
+        raise rules.BackupError(f"{path} is no JSON ({exc}): run the role crm.platform.backup on this host again") from None
+
+
+def last_words(text: str) -> str:
+    """The errors of a program's output in one line, or what it said last."""
+    lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+    errors = [line.split("ERROR: ", 1)[1] for line in lines if "ERROR: " in line] or [line for line in lines if "FATAL: " in line]
+    return "; ".join(errors[:2]) if errors else (lines[-1] if lines else "")
+
+
+def run(*words: str, check: bool = True, text: str | None = None, **options) -> subprocess.CompletedProcess:
+    """Run a program; BackupError with what it said where it fails."""
+    done = subprocess.run(words, check=False, text=True, input=text, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/", **options)
+    if check and done.returncode:
+        program = next(word for word in words if word not in ("runuser", "-u", "postgres", "crm-platform", "--"))
+        raise rules.BackupError(f"{os.path.basename(program)} failed ({done.returncode}): {last_words(done.stderr + done.stdout)}")
+    return done
+
+
+def as_postgres(*words: str, **options) -> subprocess.CompletedProcess:
+    return run("runuser", "-u", "postgres", "--", *words, **options)
+
+
+def pgbackrest(config: dict, command: str, *options: str, **more) -> subprocess.CompletedProcess:
+    return as_postgres("pgbackrest", f"--stanza={config['stanza']}", "--log-level-console=warn", *options, command, **more)
+
+
+def restic(config: dict, *words: str, **more) -> subprocess.CompletedProcess:
+    repository = os.path.join(config["repository"], "files")
+    return run("restic", "--repo", repository, "--password-file", config["key"], "--no-cache", *words, **more)
+
+
+def psql(config: dict, query: str, socket: str = "", database: str = "", check: bool = True) -> str:
+    """Answer of a script, its columns parted by |; the live cluster where no socket is named."""
+    place = ["-h", socket or config["cluster"]["socket"], "-p", str(config["cluster"]["port"])]
+    words = ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", *place, "-d", database or config["database"], "-f", "-"]
+    return as_postgres(*words, text=query, check=check).stdout.strip()
+
+
+def controldata(config: dict, directory: str = "") -> dict:
+    """What pg_controldata says of a data directory."""
+    done = as_postgres(f"{config['cluster']['bin']}/pg_controldata", directory or config["cluster"]["data"], env={"LC_ALL": "C", "PATH": os.environ.get("PATH", "")})
+    return {name.strip(): value.strip() for name, value in (line.split(":", 1) for line in done.stdout.splitlines() if ":" in line)}
+
+
+def write_whole(path: str, text: str, mode: int = 0o600) -> None:
+    """Replace a file in one step, so that nobody reads half of it."""
+    staged = f"{path}.{os.getpid()}.new"
+    with open(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as file:
+        os.fchmod(file.fileno(), mode)
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(staged, path)
+
+
+def state_path(config: dict, name: str) -> str:
+    return os.path.join(config["state"], name)
+
+
+def remembered(config: dict, name: str, otherwise: t.Any) -> t.Any:
+    """What a state file holds; `otherwise` where there is none or none that can be read."""
+    try:
+        return json.loads(pathlib.Path(state_path(config, name)).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return otherwise
+
+
+def remember(config: dict, name: str, value: t.Any) -> None:
+    write_whole(state_path(config, name), json.dumps(value) + "\n")
+
+
+def fingerprint(config: dict) -> str:
+    """Tells one repository key from another, and nothing else about it."""
+    try:
+        return hashlib.sha256(b"crm-platform " + pathlib.Path(config["key"]).read_bytes()).hexdigest()[:16]
+    except FileNotFoundError:
+        return ""
+
+
+def locked(config: dict) -> bool:
+    """Whether a run is under way."""
+    with open(state_path(config, "lock"), "a", encoding="ascii") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+@contextlib.contextmanager
+def alone(config: dict, kind: str, wait: float = 0, resumes: tuple = ()) -> t.Iterator[None]:
+    """One run at a time. What a killed one leaves is told until a run of its kind (or of one that `resumes`) has ended."""
+    with open(state_path(config, "lock"), "a+", encoding="utf-8") as file:
+        end = time.monotonic() + wait
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    running = remembered(config, "running.json", {})
+                    raise rules.BackupError(f"a {running.get('kind', 'run')} is under way since {rules.utc(running.get('began', time.time()))}; wait until it has ended") from None
+                time.sleep(1)
+        killed = [one for one in remembered(config, "killed.json", []) if one["kind"] not in (kind, *resumes)]
+        left = remembered(config, "running.json", None)
+        if left and left["kind"] not in (kind, *resumes):
+            killed = [one for one in killed if one["kind"] != left["kind"]] + [left]
+        remember(config, "killed.json", killed)
+        remember(config, "running.json", {"kind": kind, "began": int(time.time())})
+        try:
+            yield
+        finally:
+            pathlib.Path(state_path(config, "running.json")).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def recorded(config: dict, kind: str) -> t.Iterator[dict]:
+    """Write down how the run ended, whichever way it does."""
+    entry: dict = {"kind": kind, "began": int(time.time()), "ok": False, "error": "it was interrupted"}
+    started = time.monotonic()
+    try:
+        yield entry
+        entry.update(ok=True, error="")
+    except (rules.BackupError, OSError) as exc:
+        entry["error"] = str(exc)
+        raise
+    finally:
+        entry.update(ended=int(time.time()), seconds=round(time.monotonic() - started, 2))
+        runs = remembered(config, "runs.json", {})
+        runs[kind] = entry
+        remember(config, "runs.json", runs)

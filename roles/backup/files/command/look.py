@@ -1,0 +1,151 @@
+# Copyright: crm.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How the backups of this host stand: facts from pgBackRest, restic, PostgreSQL and systemd, judged by the rules."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import re
+import time
+
+import common
+import rules
+
+
+def database(config: dict) -> dict:
+    """Sets, log and archiver; `error` where the repository does not answer."""
+    found: dict = {"sets": [], "archiver": archiver(config)}
+    try:
+        info = json.loads(common.pgbackrest(config, "info", "--output=json").stdout)
+        stanza = rules.stanza_of(info, config["stanza"])
+        found.update(sets=rules.sets_of(stanza), archive=rules.archive_of(stanza), system=rules.system_of(stanza))
+    except (rules.BackupError, ValueError, KeyError) as exc:
+        found["error"] = f"the repository of the database: {exc}"
+    return found
+
+
+def archiver(config: dict) -> dict | None:
+    """What PostgreSQL says of its log's way to the repository; None where it does not answer."""
+    query = """
+        SELECT json_build_object(
+          'mode', current_setting('archive_mode') <> 'off', 'command', current_setting('archive_command'),
+          'failed_count', failed_count, 'last_failed_wal', last_failed_wal,
+          'failing', coalesce(last_failed_time > coalesce(last_archived_time, '-infinity'), false),
+          'last_archived', extract(epoch FROM last_archived_time),
+          'waiting', (SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'),
+          'oldest_waiting_seconds', (SELECT coalesce(extract(epoch FROM now() - min(modification)), 0) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'))
+        FROM pg_stat_archiver"""
+    try:
+        return json.loads(common.psql(config, query, database="postgres"))
+    except (rules.BackupError, ValueError):
+        return None
+
+
+def moment(text: str) -> int:
+    """restic's time, which has nanoseconds, in seconds."""
+    return int(datetime.datetime.fromisoformat(re.sub(r"\.\d+", "", text).replace("Z", "+00:00")).timestamp())
+
+
+def files(config: dict) -> dict:
+    """Snapshots of the files; `error` where the repository does not answer."""
+    try:
+        shown = json.loads(common.restic(config, "--no-lock", "snapshots", "--json").stdout)
+        return {"snapshots": sorted(({"id": one["short_id"], "time": moment(one["time"])} for one in shown or []), key=lambda one: one["time"])}
+    except (rules.BackupError, ValueError, KeyError) as exc:
+        return {"snapshots": [], "error": f"the repository of the files: {exc}"}
+
+
+def timers(config: dict) -> dict:
+    """{timer: active, inactive, ...}"""
+    wanted = config["policy"]["timers"]
+    if not wanted:
+        return {}
+    done = common.run("systemctl", "show", "--property", "Id,ActiveState", "--", *wanted, check=False)
+    blocks = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in done.stdout.split("\n\n")]
+    return {block["Id"]: block["ActiveState"] for block in blocks if "Id" in block}
+
+
+def space(config: dict) -> dict | None:
+    """Of the file system that holds the repository."""
+    try:
+        stat = os.statvfs(config["repository"])
+    except OSError:
+        return None
+    free, total = stat.f_bavail * stat.f_frsize, (stat.f_blocks - stat.f_bfree + stat.f_bavail) * stat.f_frsize
+    return {"free": free, "total": total, "percent": round(100 * (1 - free / total), 1) if total else 100.0}
+
+
+def killed(config: dict) -> list[dict]:
+    """Runs that did not come to their end: nobody holds the lock, but the mark is there."""
+    found = common.remembered(config, "killed.json", [])
+    left = common.remembered(config, "running.json", None)
+    if left and not common.locked(config):
+        found = [one for one in found if one["kind"] != left["kind"]] + [left]
+    return found
+
+
+def look(config: dict) -> dict:
+    """The facts that `rules.judge` takes."""
+    exported = common.remembered(config, "exported.json", {})
+    facts = {
+        "files": files(config),
+        "runs": common.remembered(config, "runs.json", {}),
+        "killed": killed(config),
+        "drills": common.remembered(config, "drills.json", []),
+        "since": common.remembered(config, "since.json", {}).get("time"),
+        "timers": timers(config),
+        "verify": common.remembered(config, "verify.json", {}).get("complaints", []),
+        "space": space(config),
+        "key_exported": bool(exported) and exported.get("fingerprint") == common.fingerprint(config),
+    }
+    if config["policy"]["database"]:
+        facts["database"] = database(config)
+    return facts
+
+
+def state(config: dict) -> dict:
+    """The whole state, as the state file, the health checks and the module backup_info tell it."""
+    facts, now = look(config), time.time()
+    problems = rules.judge(config["policy"], facts, now)
+    drills = facts["drills"]
+    result = {
+        "version": 1,
+        "written": int(now),
+        "ok": not rules.hard(problems),
+        "problems": problems,
+        "repository": config["repository"],
+        "files": {"snapshots": len(facts["files"]["snapshots"]), "last": facts["files"]["snapshots"][-1] if facts["files"]["snapshots"] else None},
+        "runs": facts["runs"],
+        "drill": {"last": drills[-1] if drills else None, "history": drills[-20:]},
+        "space": facts["space"],
+        "key_exported": facts["key_exported"],
+        "kept": os.path.isdir(config["cluster"]["data"] + ".before-restore") if config["policy"]["database"] else False,
+    }
+    found = facts.get("database")
+    if found is not None:
+        sets = found["sets"]
+        full, last = rules.newest(sets, "full"), rules.newest(sets)
+        first = next((one for one in sets if not one.damaged), None)
+        archived = (found["archiver"] or {}).get("last_archived")
+        result["database"] = {
+            "sets": [one.shown() for one in sets],
+            "age": now - last.ended if last else None,
+            "age_full": now - full.ended if full else None,
+            "archive": found.get("archive"),
+            "archiver": found["archiver"],
+            "window": {"from": rules.utc(first.ended), "to": rules.utc(max(archived or 0, last.ended if last else 0))} if first else None,
+        }
+    return result
+
+
+def write(config: dict) -> dict:
+    """Look, write the state file and the metrics, and return the state."""
+    found = state(config)
+    common.remember(config, "state.json", found)
+    if config["metrics"]:
+        os.makedirs(os.path.dirname(config["metrics"]), exist_ok=True)
+        common.write_whole(config["metrics"], rules.metrics(found), 0o644)
+    return found
