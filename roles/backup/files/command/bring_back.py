@@ -1,0 +1,238 @@
+# Copyright: crm.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What brings the database back: to its newest state, to a set, or to a moment; and what takes that back."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+import shutil
+import time
+
+import common
+import look
+import rules
+import save
+
+CRM_UNITS = ("crm-platform.service", "crm-platform-worker.service", "crm-platform-cron.service")
+# Beside the set itself: the log that is replayed, and some room for PostgreSQL to work.
+ROOM = 256 * 1024**2
+
+
+def old(config: dict) -> str:
+    """Where the data directory lies that a restore has replaced."""
+    return config["cluster"]["data"] + ".before-restore"
+
+
+def timeline_of(config: dict, sets: list, new_cluster: bool) -> tuple[int, dict]:
+    """(the timeline to follow, its history): the live one's, or of the newest set where there is no live one."""
+    if new_cluster:
+        # A restore and its undoing both end with a backup: the newest set is where the platform was.
+        last = rules.newest(sets)
+        return (last.timeline if last else 1), {}
+    number = int(common.controldata(config)["Latest checkpoint's TimeLineID"])
+    path = pathlib.Path(config["cluster"]["data"], "pg_wal", f"{number:08X}.history")
+    return number, rules.read_history(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def target_of(chosen: argparse.Namespace) -> tuple[float | None, int | None]:
+    """(moment, position) that is asked for; BackupError where that makes no sense."""
+    if sum(bool(one) for one in (chosen.time, chosen.lsn, chosen.name)) > 1:
+        raise rules.BackupError("give one target: a time, a position in the log or a named point")
+    moment = rules.read_time(chosen.time) if chosen.time else None
+    if moment is not None and moment > time.time():
+        raise rules.BackupError(f"the target time {rules.utc(moment)} is in the future (now {rules.utc(time.time())}); leave it out for the newest state")
+    if chosen.name and not rules.TARGET_NAME.fullmatch(chosen.name):
+        raise rules.BackupError(f"{chosen.name!r} is no name of a restore point: at most 63 plain characters")
+    return moment, rules.read_lsn(chosen.lsn) if chosen.lsn else None
+
+
+def options_of(chosen: argparse.Namespace, one, timeline: int, moment: float | None) -> list[str]:
+    """pgBackRest's options for the target."""
+    options = [f"--set={one.label}", f"--target-timeline={timeline}"]
+    if moment is not None:
+        return [*options, "--type=time", f"--target={rules.show_time(moment)}", "--target-action=promote"]
+    if chosen.lsn:
+        return [*options, "--type=lsn", f"--target={chosen.lsn}", "--target-action=promote"]
+    if chosen.name:
+        return [*options, "--type=name", f"--target={chosen.name}", "--target-action=promote"]
+    if chosen.label:
+        return [*options, "--type=immediate", "--target-action=promote"]
+    return [*options, "--type=default"]
+
+
+def plan(config: dict, chosen: argparse.Namespace) -> dict:
+    """What a restore would do; BackupError, with nothing changed, where it cannot or should not."""
+    if not config["policy"]["database"]:
+        raise rules.BackupError("there is no database on this host; run it on the database's host")
+    if os.path.isdir(old(config)):
+        raise rules.BackupError(f"{old(config)} still holds what an earlier restore replaced: take it back with `crm-platform-backup undo` or remove it with `crm-platform-backup forget`")
+    moment, position = target_of(chosen)
+    stanza = rules.stanza_of(json.loads(common.pgbackrest(config, "info", "--output=json").stdout), config["stanza"])
+    if not chosen.new_cluster:
+        save.check_system(config, stanza)
+    sets = rules.sets_of(stanza)
+    timeline, history = (chosen.timeline, {}) if chosen.timeline else timeline_of(config, sets, chosen.new_cluster)
+    one = rules.choose(sets, timeline, history, chosen.label, moment, position)
+    if chosen.label and not (chosen.timeline or rules.leads_to(one, timeline, history)) or (chosen.label and not (chosen.time or chosen.lsn or chosen.name)):
+        timeline = one.timeline
+    free = shutil.disk_usage(os.path.dirname(config["cluster"]["data"])).free
+    if not chosen.in_place and free < one.size + ROOM:
+        raise rules.BackupError(
+            f"{os.path.dirname(config['cluster']['data'])} has {free // 1024**2} MiB free, and the restore beside the old data needs {(one.size + ROOM) // 1024**2} MiB:"
+            " make room, or give restore_in_place=true to write over the old data"
+        )
+    live = look.archiver(config) is not None
+    if not live and not (chosen.no_safety_backup or chosen.new_cluster):
+        raise rules.BackupError("PostgreSQL does not answer, so what is there cannot be saved first: start it, or give restore_safety_backup=false")
+    return {"set": one.shown(), "timeline": timeline, "options": options_of(chosen, one, timeline, moment), "live": live}
+
+
+def restore(config: dict, chosen: argparse.Namespace) -> dict:
+    """Bring the database back; whatever fails on the way, what was there before is live again."""
+    if not chosen.check and chosen.confirm != config["database"]:
+        raise rules.BackupError(f"a restore replaces the database {config['database']}: give its name as restore_confirm to show that it is meant")
+    if chosen.check:
+        return {"plan": plan(config, chosen)}
+    began = time.monotonic()
+    try:
+        with common.alone(config, "restore", resumes=("undo",)), common.recorded(config, "restore") as entry:
+            if common.remembered(config, "restoring.json", None):
+                put_back(config)
+            steps = plan(config, chosen)
+            if steps["live"] and not chosen.no_safety_backup and not chosen.new_cluster:
+                # A commit after the target, or recovery would not know that it has reached it.
+                common.psql(config, "SELECT pg_current_xact_id(); SELECT pg_switch_wal()")
+                common.say("backup of what is there")
+                common.pgbackrest(config, "backup", "--type=incr")
+            replace(config, chosen, steps)
+            entry["result"] = {"set": steps["set"]["label"]}
+            result = {"set": steps["set"]["label"], "recovered": recovered(config), "kept": old(config) if os.path.isdir(old(config)) else None}
+        # On its new timeline nothing was saved yet.
+        save.backup(config, "incr")
+    finally:
+        look.write(config)
+    result.update(
+        seconds=round(time.monotonic() - began, 1),
+        undo="crm-platform-backup undo" if result["kept"] else None,
+        forget="crm-platform-backup forget" if result["kept"] else None,
+    )
+    return result
+
+
+def replace(config: dict, chosen: argparse.Namespace, steps: dict) -> None:
+    """Stop, put the old data aside, restore, replay, start; or put the old data back."""
+    data, unit = config["cluster"]["data"], config["cluster"]["unit"]
+    running = [name for name in CRM_UNITS if common.run("systemctl", "is-active", name, check=False).stdout.strip() == "active"]
+    common.remember(config, "restoring.json", {"began": int(time.time()), "in_place": chosen.in_place, "units": running, "new": chosen.new_cluster})
+    try:
+        if running:
+            common.run("systemctl", "stop", *running)
+        common.run("systemctl", "stop", unit)
+        if not chosen.in_place:
+            os.rename(data, old(config))
+            make_data(data)
+        common.say(f"restoring {steps['set']['label']}")
+        common.pgbackrest(config, "restore", *steps["options"], *(["--delta"] if chosen.in_place else []))
+        common.say("replaying the log")
+        start(config)
+        if chosen.files:
+            save_attachments(config)
+    except BaseException as exc:
+        if chosen.in_place:
+            raise rules.BackupError(f"{exc}; the data directory is incomplete, PostgreSQL is stopped: restore again, newest set or another") from exc
+        put_back(config)
+        raise
+    if chosen.new_cluster:
+        shutil.rmtree(old(config), ignore_errors=True)
+    if running:
+        common.run("systemctl", "start", *running)
+    pathlib.Path(common.state_path(config, "restoring.json")).unlink()
+
+
+def save_attachments(config: dict) -> None:
+    """Attachments are never overwritten by the CRM, so the newest snapshot has those of every earlier moment."""
+    common.restic(config, "--no-lock", "restore", "latest", "--host", config["name"], "--target", "/", "--include", config["attachments"])
+
+
+def make_data(path: str) -> None:
+    os.mkdir(path, 0o700)
+    shutil.chown(path, "postgres", "postgres")
+
+
+def start(config: dict) -> None:
+    """Start PostgreSQL and wait until it has replayed the log and takes writes."""
+    log = pathlib.Path(config["cluster"]["log"])
+    behind = log.stat().st_size if log.exists() else 0
+    common.run("systemctl", "start", config["cluster"]["unit"], check=False)
+    while True:
+        answer = common.psql(config, "SELECT pg_is_in_recovery()", database="postgres", check=False)
+        if answer == "f":
+            return
+        if common.run("systemctl", "is-active", config["cluster"]["unit"], check=False).stdout.strip() not in ("active", "activating"):
+            with log.open(encoding="utf-8", errors="replace") as file:
+                file.seek(behind)
+                words = [line.split("FATAL: ", 1)[1].strip() for line in file if "FATAL: " in line and "starting up" not in line]
+            raise rules.BackupError(f"PostgreSQL did not come up with the restored data: {words[-1] if words else 'see ' + str(log)}")
+        time.sleep(0.3)
+
+
+def recovered(config: dict) -> dict:
+    """The point that was reached."""
+    answer = common.psql(config, "SELECT coalesce(pg_last_xact_replay_timestamp()::timestamptz(0)::text, ''), pg_current_wal_lsn(), (pg_control_checkpoint()).timeline_id")
+    moment, position, timeline = answer.split("|")
+    return {"last_transaction": moment or None, "lsn": position, "timeline": int(timeline)}
+
+
+def put_back(config: dict) -> None:
+    """The old data directory is live again, and so is the CRM; what the restore made is removed."""
+    mark = common.remembered(config, "restoring.json", {})
+    data, unit = config["cluster"]["data"], config["cluster"]["unit"]
+    if os.path.isdir(old(config)):
+        common.run("systemctl", "stop", unit, check=False)
+        failed = data + ".failed"
+        shutil.rmtree(failed, ignore_errors=True)
+        if os.path.isdir(data):
+            os.rename(data, failed)
+        os.rename(old(config), data)
+        shutil.rmtree(failed, ignore_errors=True)
+    elif mark.get("in_place"):
+        raise rules.BackupError("the killed restore wrote over the data directory, there is no older one to put back: restore again with restore_in_place=true and restore_safety_backup=false")
+    start(config)
+    if mark.get("units"):
+        common.run("systemctl", "start", *mark["units"])
+    pathlib.Path(common.state_path(config, "restoring.json")).unlink(missing_ok=True)
+
+
+def undo(config: dict) -> dict:
+    """What was live before the restore is live again; what happened since is lost, but for a backup of it."""
+    mark = common.remembered(config, "restoring.json", None)
+    if not os.path.isdir(old(config)) and not mark:
+        raise rules.BackupError("there is nothing to put back: no restore was made, or its old data was removed")
+    try:
+        with common.alone(config, "undo", resumes=("restore",)), common.recorded(config, "undo"):
+            if not mark:
+                common.say("backup of what is there")
+                common.pgbackrest(config, "backup", "--type=incr", check=False)
+                running = [name for name in CRM_UNITS if common.run("systemctl", "is-active", name, check=False).stdout.strip() == "active"]
+                common.remember(config, "restoring.json", {"began": int(time.time()), "in_place": False, "units": running})
+                if running:
+                    common.run("systemctl", "stop", *running)
+            put_back(config)
+        save.backup(config, "incr")
+    finally:
+        look.write(config)
+    return {"live": config["cluster"]["data"]}
+
+
+def forget(config: dict) -> dict:
+    """Remove the old data directory."""
+    with common.alone(config, "forget"):
+        save.unfinished(config)
+        found = os.path.isdir(old(config))
+        shutil.rmtree(old(config), ignore_errors=not found)
+    look.write(config)
+    return {"removed": old(config) if found else None}

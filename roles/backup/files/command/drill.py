@@ -1,0 +1,207 @@
+# Copyright: crm.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The drill: the newest backup is restored beside the live database, proved, and removed."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import secrets
+import shutil
+import time
+
+import bring_back
+import common
+import look
+import rules
+import save
+
+RUNTIME = "/run/crm-platform-drill"
+# Settings that recovery wants no smaller than they were.
+SETTINGS = {
+    "max_connections": "max_connections setting",
+    "max_worker_processes": "max_worker_processes setting",
+    "max_wal_senders": "max_wal_senders setting",
+    "max_prepared_transactions": "max_prepared_xacts setting",
+    "max_locks_per_transaction": "max_locks_per_xact setting",
+}
+COUNT = r"""
+BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+SELECT format('SELECT %L, count(*) FROM ONLY %I.%I', format('%I.%I', n.nspname, c.relname), n.nspname, c.relname)
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
+ ORDER BY 1 \gexec
+COMMIT;
+"""
+# As a user logs in: with a password, checked by the CRM's own code against its own tables.
+LOGIN = """
+import sys
+from crm_platform import settings
+settings.prepare("drill")
+from trytond import security
+from trytond.pool import Pool
+from trytond.transaction import Transaction
+name, password = sys.argv[1], sys.stdin.read().strip()
+Pool.start()
+pool = Pool(name)
+pool.init()
+with Transaction().start(name, 0) as transaction:
+    User = pool.get("res.user")
+    (user,) = User.search([("login", "=", "admin")], limit=1)
+    User.write([user], {"password": password})
+    transaction.commit()
+if not security.login(name, "admin", {"password": password}):
+    sys.exit("the login was refused")
+with Transaction().start(name, user.id) as transaction:
+    print(pool.get("party.party").search([], count=True))
+"""
+
+
+def counts(config: dict, socket: str = "") -> dict[str, int]:
+    """Rows of each table."""
+    answer = common.psql(config, COUNT, socket)
+    return {name: int(count) for name, count in (line.rsplit("|", 1) for line in answer.splitlines() if "|" in line)}
+
+
+def differences(before: dict, after: dict, restored: dict) -> list[str]:
+    """Tables whose rows are not those of the restore point; one that changed meanwhile has to lie between."""
+    found = []
+    for name in sorted(set(before) & set(after) | set(restored)):
+        if name not in restored:
+            found.append(f"{name} is missing")
+        elif name in before and name in after and not min(before[name], after[name]) <= restored[name] <= max(before[name], after[name]):
+            found.append(f"{name} has {restored[name]} rows instead of {after[name]}")
+    return found
+
+
+def clean(config: dict) -> None:
+    """Stop and remove what a drill makes; also what a killed one left."""
+    scratch = config["drill"]["directory"]
+    if os.path.exists(os.path.join(scratch, "postmaster.pid")):
+        common.as_postgres(f"{config['cluster']['bin']}/pg_ctl", "-D", scratch, "-m", "immediate", "-w", "stop", check=False)
+    shutil.rmtree(scratch, ignore_errors=True)
+    shutil.rmtree(RUNTIME, ignore_errors=True)
+
+
+def start(config: dict) -> None:
+    """PostgreSQL on the scratch directory: own socket, no network, no archive, little memory."""
+    scratch, cluster = config["drill"]["directory"], config["cluster"]
+    group = "crm-platform" if config["crm"] else "postgres"
+    os.makedirs(RUNTIME, 0o750, exist_ok=True)
+    shutil.chown(RUNTIME, "postgres", group)
+    common.write_whole(f"{RUNTIME}/pg_hba.conf", "local all all peer map=drill\n", 0o644)
+    common.write_whole(f"{RUNTIME}/pg_ident.conf", f"drill postgres postgres\ndrill root postgres\ndrill crm-platform {config['owner']}\n", 0o644)
+    common.write_whole(f"{RUNTIME}/postgresql.conf", "", 0o644)
+    needed = common.controldata(config, scratch)
+    settings = {name: needed[shown] for name, shown in SETTINGS.items() if shown in needed}
+    settings.update(
+        config_file=f"{RUNTIME}/postgresql.conf", hba_file=f"{RUNTIME}/pg_hba.conf", ident_file=f"{RUNTIME}/pg_ident.conf", port=str(cluster["port"]),
+        listen_addresses="", unix_socket_directories=RUNTIME, ssl="off", archive_mode="off", shared_buffers=f"{config['drill']['shared_buffers_mb']}MB",
+        fsync="off", autovacuum="off", logging_collector="off", shared_preload_libraries="", synchronous_standby_names="", cluster_name="drill",
+    )  # fmt: skip
+    words = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
+    log = f"{scratch}/drill.log"
+    done = common.as_postgres(f"{cluster['bin']}/pg_ctl", "-D", scratch, "-l", log, "-w", "-t", "86400", "-o", words, "start", check=False)
+    while done.returncode == 0:
+        if common.psql(config, "SELECT pg_is_in_recovery()", RUNTIME, "postgres", check=False) == "f":
+            return
+        if not os.path.exists(os.path.join(scratch, "postmaster.pid")):
+            break
+        time.sleep(0.3)
+    said = pathlib.Path(log).read_text(encoding="utf-8", errors="replace") if os.path.exists(log) else done.stderr
+    raise rules.BackupError(f"the restored database does not start: {common.last_words(said)}")
+
+
+def login(config: dict) -> int:
+    """Parties that the CRM's own code sees after a login against the scratch database."""
+    conf = f"{RUNTIME}/crm.conf"
+    lines, section = [], ""
+    for line in pathlib.Path(config["crm"]).read_text(encoding="utf-8").splitlines():
+        section = line.strip() if line.startswith("[") else section
+        if section == "[database]" and line.replace(" ", "").startswith("uri="):
+            line = f"uri = postgresql://{config['owner']}@/?host={RUNTIME}&port={config['cluster']['port']}"
+        lines.append(line)
+    common.write_whole(conf, "\n".join(lines) + "\n", 0o640)
+    shutil.chown(conf, "root", "crm-platform")
+    environment = {"TRYTOND_CONFIG": conf, "PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8"}
+    words = ("runuser", "-u", "crm-platform", "--", "/usr/lib/crm-platform/venv/bin/python", "-c", LOGIN, config["database"])
+    return int(common.run(*words, text=secrets.token_urlsafe(24), env=environment).stdout.split()[-1])
+
+
+def point(config: dict) -> tuple[str, dict, dict, float]:
+    """Mark a point in the live database's log: (its name, rows before, rows after, age of what was saved already)."""
+    live = look.archiver(config)
+    if live is None:
+        raise rules.BackupError("PostgreSQL does not answer; the drill compares with the live database")
+    pending = common.psql(config, "SELECT coalesce(extract(epoch FROM now() - (SELECT last_archived_time FROM pg_stat_archiver)), 0)", database="postgres")
+    name = f"drill {time.strftime('%Y%m%d-%H%M%S', time.gmtime())} {secrets.token_hex(3)}"
+    before = counts(config)
+    common.psql(config, f"SELECT pg_create_restore_point('{name}')")
+    after = counts(config)
+    common.psql(config, "SELECT pg_current_xact_id(); SELECT pg_switch_wal()")
+    common.pgbackrest(config, "check", "--archive-timeout=300")
+    return name, before, after, float(pending)
+
+
+def prove(config: dict, entry: dict) -> None:
+    """Restore and look; each step that holds is written into the entry."""
+    scratch, data = config["drill"]["directory"], config["cluster"]["data"]
+    stanza = rules.stanza_of(json.loads(common.pgbackrest(config, "info", "--output=json").stdout), config["stanza"])
+    timeline, history = bring_back.timeline_of(config, [], False)
+    one = rules.choose(rules.sets_of(stanza), timeline, history)
+    free = shutil.disk_usage(os.path.dirname(scratch)).free
+    if free < one.size + bring_back.ROOM:
+        raise rules.BackupError(f"{os.path.dirname(scratch)} has {free // 1024**2} MiB free, the drill needs {(one.size + bring_back.ROOM) // 1024**2} MiB: make room, or set backup_drill_directory")
+    name, before, after, entry["rpo"] = point(config)
+    entry["set"], began = one.label, time.monotonic()
+    common.say(f"restoring {one.label} to {scratch}")
+    bring_back.make_data(scratch)
+    options = [f"--set={one.label}", f"--pg1-path={scratch}", "--type=name", f"--target={name}", "--target-action=promote", f"--target-timeline={timeline}"]
+    common.pgbackrest(config, "restore", *options, "--archive-mode=off")
+    start(config)
+    entry["restore_seconds"] = round(time.monotonic() - began, 2)
+    restored = counts(config, RUNTIME)
+    wrong = differences(before, after, restored)
+    if wrong:
+        raise rules.BackupError(f"the restored rows differ: {'; '.join(wrong[:5])}")
+    entry.update(tables=len(restored), rows=sum(restored.values()))
+    if config["crm"]:
+        common.say("logging in")
+        entry["parties"] = login(config)
+    entry["rto"] = round(time.monotonic() - began, 2)
+    common.say("comparing tables and indexes")
+    amcheck = [f"{config['cluster']['bin']}/pg_amcheck", "--install-missing", "--heapallindexed", "-j", "2", "-h", RUNTIME, "-p", str(config["cluster"]["port"]), "--all"]
+    done = common.as_postgres(*amcheck, check=False)
+    if done.returncode:
+        raise rules.BackupError(f"pg_amcheck: {'; '.join(' '.join(line.split()) for line in (done.stdout + done.stderr).splitlines()[:3])}")
+    common.as_postgres(f"{config['cluster']['bin']}/pg_ctl", "-D", scratch, "-m", "fast", "-w", "stop")
+    common.as_postgres(f"{config['cluster']['bin']}/pg_checksums", "--check", "-D", scratch)
+    if common.controldata(config, scratch)["Database system identifier"] != common.controldata(config, data)["Database system identifier"]:
+        raise rules.BackupError("what was restored is another cluster")
+    common.say("reading the repositories")
+    complaints = save.inspect(config)
+    if complaints:
+        raise rules.BackupError("; ".join(complaints[:5]))
+
+
+def drill(config: dict) -> dict:
+    """Prove the newest backup, write down how it went, and leave nothing behind."""
+    if not config["policy"]["database"]:
+        raise rules.BackupError("there is no database on this host; run the drill on the database's host")
+    try:
+        with common.alone(config, "drill", save.WAIT), common.recorded(config, "drill") as entry:
+            save.unfinished(config)
+            clean(config)
+            try:
+                prove(config, entry)
+            finally:
+                clean(config)
+    finally:
+        last = common.remembered(config, "runs.json", {}).get("drill")
+        history = common.remembered(config, "drills.json", [])
+        if last and (not history or history[-1]["began"] != last["began"]):
+            common.remember(config, "drills.json", [*history, last][-200:])
+        look.write(config)
+    return last
