@@ -83,18 +83,18 @@ def plan(config: dict, chosen: argparse.Namespace) -> dict:
     if not chosen.in_place and free < one.size + ROOM:
         raise rules.BackupError(
             f"{os.path.dirname(config['cluster']['data'])} has {free // 1024**2} MiB free, and the restore beside the old data needs {(one.size + ROOM) // 1024**2} MiB:"
-            " make room, or give restore_in_place=true to write over the old data"
+            " make room, or give backup_restore_in_place=true to write over the old data"
         )
     live = look.archiver(config) is not None
     if not live and not (chosen.no_safety_backup or chosen.new_cluster):
-        raise rules.BackupError("PostgreSQL does not answer, so what is there cannot be saved first: start it, or give restore_safety_backup=false")
+        raise rules.BackupError("PostgreSQL does not answer, so what is there cannot be saved first: start it, or give backup_restore_safety_backup=false")
     return {"set": one.shown(), "timeline": timeline, "options": options_of(chosen, one, timeline, moment), "live": live}
 
 
 def restore(config: dict, chosen: argparse.Namespace) -> dict:
     """Bring the database back; whatever fails on the way, what was there before is live again."""
     if not chosen.check and chosen.confirm != config["database"]:
-        raise rules.BackupError(f"a restore replaces the database {config['database']}: give its name as restore_confirm to show that it is meant")
+        raise rules.BackupError(f"a restore replaces the database {config['database']}: give its name as backup_restore_confirm to show that it is meant")
     if chosen.check:
         return {"plan": plan(config, chosen)}
     began = time.monotonic()
@@ -109,18 +109,20 @@ def restore(config: dict, chosen: argparse.Namespace) -> dict:
                 common.say("backup of what is there")
                 common.pgbackrest(config, "backup", "--type=incr")
             replace(config, chosen, steps)
-            entry["result"] = {"set": steps["set"]["label"]}
-            result = {"set": steps["set"]["label"], "recovered": recovered(config), "kept": old(config) if os.path.isdir(old(config)) else None}
+            kept = old(config) if os.path.isdir(old(config)) else None
+            entry["result"] = {
+                "set": steps["set"]["label"],
+                "recovered": recovered(config),
+                "kept": kept,
+                "undo": "crm-platform-backup undo" if kept else None,
+                "forget": "crm-platform-backup forget" if kept else None,
+                "seconds": round(time.monotonic() - began, 1),
+            }
         # On its new timeline nothing was saved yet.
         save.backup(config, "incr")
     finally:
         look.write(config)
-    result.update(
-        seconds=round(time.monotonic() - began, 1),
-        undo="crm-platform-backup undo" if result["kept"] else None,
-        forget="crm-platform-backup forget" if result["kept"] else None,
-    )
-    return result
+    return entry["result"]
 
 
 def replace(config: dict, chosen: argparse.Namespace, steps: dict) -> None:
@@ -200,7 +202,7 @@ def put_back(config: dict) -> None:
         os.rename(old(config), data)
         shutil.rmtree(failed, ignore_errors=True)
     elif mark.get("in_place"):
-        raise rules.BackupError("the killed restore wrote over the data directory, there is no older one to put back: restore again with restore_in_place=true and restore_safety_backup=false")
+        raise rules.BackupError("the killed restore wrote over the data directory, there is no older one to put back: restore again with backup_restore_in_place=true and backup_restore_safety_backup=false")
     start(config)
     if mark.get("units"):
         common.run("systemctl", "start", *mark["units"])

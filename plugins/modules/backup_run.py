@@ -1,0 +1,237 @@
+#!/usr/bin/python
+# Copyright: crm.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: backup_run
+short_description: Back up, restore or prove a host of the platform
+version_added: 0.1.0
+description:
+  - Has the host's own command C(crm-platform-backup) do the work and waits for it.
+  - Backups, drills and restores run as units of systemd on the host, so that they come to their end when the
+    controller or the connection is lost. Their progress is in the journal of those units.
+  - Needs the role C(crm.platform.backup) on the host.
+options:
+  action:
+    description:
+      - What is done.
+      - V(setup) has repository, key, archiving and the first backup. It changes nothing where all of them are there.
+      - V(backup) saves the database and the files; V(verify) reads the repositories whole.
+      - V(drill) restores the newest backup beside the live database, proves it and removes it.
+      - V(restore) brings the database back to an earlier state. V(undo) puts back what a restore has replaced, V(forget) removes that.
+      - V(files) brings the files of the host back, or those below O(path).
+      - V(exported) remembers that the key was exported.
+    type: str
+    required: true
+    choices: [setup, backup, verify, drill, restore, undo, forget, files, exported]
+  type:
+    description: Kind of the backup. What V(incr) and V(diff) build on is made where it is missing.
+    type: str
+    choices: [full, diff, incr]
+    default: incr
+  confirm:
+    description: For V(restore), the name of the database, as proof that replacing it is meant.
+    type: str
+    default: ""
+  set:
+    description: Label of the set to restore from. Without a target the state at the end of that set is restored.
+    type: str
+    default: ""
+  target_time:
+    description: The last moment to bring back, with its zone, such as V(2026-01-31 12:30:00+01:00).
+    type: str
+    default: ""
+  target_lsn:
+    description: The last position in the log to bring back, such as V(0/3000148).
+    type: str
+    default: ""
+  target_name:
+    description: A point in the log that was made with C(pg_create_restore_point).
+    type: str
+    default: ""
+  target_timeline:
+    description: Timeline to follow, where that is not the live one, such as into what an earlier restore left behind; V(0) for the live one.
+    type: int
+    default: 0
+  safety_backup:
+    description: Save what is there before it is replaced.
+    type: bool
+    default: true
+  in_place:
+    description: Write over the data directory. Needs no room for a second one, and leaves nothing to put back.
+    type: bool
+    default: false
+  files:
+    description: With V(restore), bring attachments back too.
+    type: bool
+    default: true
+  new_cluster:
+    description: For a rebuild only. The cluster on the host was just made and is replaced by the one in the repository.
+    type: bool
+    default: false
+  path:
+    description: With V(files), only what is below it.
+    type: str
+    default: ""
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
+attributes:
+  check_mode:
+    support: full
+    details: V(setup) and V(restore) say what they would do.
+  diff_mode:
+    support: none
+  platform:
+    platforms: posix
+requirements:
+  - root
+author:
+  - The crm.platform maintainers (@crm-platform)
+"""
+
+EXAMPLES = r"""
+- name: A full backup, now
+  crm.platform.backup_run:
+    action: backup
+    type: full
+
+- name: Bring the CRM back to the minute before a mistake
+  crm.platform.backup_run:
+    action: restore
+    confirm: crm
+    target_time: "2026-01-31 12:29:59+01:00"
+"""
+
+RETURN = r"""
+steps:
+  description: What V(setup) made, or would make in check mode.
+  returned: with O(action=setup)
+  type: list
+  elements: str
+run:
+  description: The run with C(ok), C(began), C(ended), C(seconds), C(error) and, with what was made or reached, C(result).
+  returned: with O(action=backup), O(action=verify), O(action=drill) and O(action=restore)
+  type: dict
+plan:
+  description: C(set), C(timeline) and C(options) of a restore.
+  returned: in check mode with O(action=restore)
+  type: dict
+"""
+
+import json
+import os
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+
+COMMAND = "/usr/local/sbin/crm-platform-backup"
+STATE = "/var/lib/crm-platform/backup"
+
+
+def restore_words(options):
+    """The command line of a restore."""
+    words = ["restore", "--confirm", options["confirm"]]
+    for option, name in (("--set", "set"), ("--time", "target_time"), ("--lsn", "target_lsn"), ("--name", "target_name")):
+        if options[name]:
+            words.append(f"{option}={options[name]}")
+    if options["target_timeline"]:
+        words.append(f"--timeline={options['target_timeline']}")
+    for option, wanted in (
+        ("--no-safety-backup", not options["safety_backup"]),
+        ("--in-place", options["in_place"]),
+        ("--files", options["files"]),
+        ("--new-cluster", options["new_cluster"]),
+    ):
+        if wanted:
+            words.append(option)
+    return words
+
+
+def direct(module, *words):
+    """Run the command and return what it says; fail with its one line."""
+    rc, out, err = module.run_command([COMMAND, *words])
+    try:
+        said = json.loads(out.splitlines()[-1])
+    except (IndexError, ValueError):
+        said = {}
+    if rc:
+        module.fail_json(msg=said.get("error") or " ".join(err.split())[-500:] or f"{COMMAND} {words[0]} ended with {rc}")
+    return said
+
+
+def last_run(kind):
+    try:
+        with open(os.path.join(STATE, "runs.json"), encoding="utf-8") as file:
+            return json.load(file).get(kind, {})
+    except (OSError, ValueError):
+        return {}
+
+
+def as_unit(module, kind, words):
+    """Run it as a unit of systemd, which outlives this connection; return what it wrote down."""
+    began, before = int(time.time()), last_run(kind)
+    rc, dummy, err = module.run_command(words)
+    run = last_run(kind)
+    if run == before or run.get("began", 0) < began - 5:
+        run = {}
+    if rc or not run.get("ok"):
+        dummy, said, dummy = module.run_command(["journalctl", "--no-pager", "-o", "cat", "-n", "20", "-t", "crm-platform-backup"])
+        complaint = [line.split(": ", 1)[1] for line in said.splitlines() if line.startswith("crm-platform-backup: ")]
+        reason = run.get("error") or (complaint[-1] if complaint else " ".join(err.split()))
+        module.fail_json(msg=f"the {kind} failed: {reason or 'it was stopped; `journalctl -t crm-platform-backup` says more'}", run=run)
+    return run
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "action": {
+                "type": "str",
+                "required": True,
+                "choices": ["setup", "backup", "verify", "drill", "restore", "undo", "forget", "files", "exported"],
+            },
+            "type": {"type": "str", "choices": ["full", "diff", "incr"], "default": "incr"},
+            "confirm": {"type": "str", "default": ""},
+            "set": {"type": "str", "default": ""},
+            "target_time": {"type": "str", "default": ""},
+            "target_lsn": {"type": "str", "default": ""},
+            "target_name": {"type": "str", "default": ""},
+            "target_timeline": {"type": "int", "default": 0},
+            "safety_backup": {"type": "bool", "default": True},
+            "in_place": {"type": "bool", "default": False},
+            "files": {"type": "bool", "default": True},
+            "new_cluster": {"type": "bool", "default": False},
+            "path": {"type": "str", "default": ""},
+        },
+        supports_check_mode=True,
+    )
+    options, action = module.params, module.params["action"]
+    if not os.path.exists(COMMAND):
+        if module.check_mode and action == "setup":
+            module.exit_json(changed=True, steps=["everything: nothing of it is there yet"])
+        module.fail_json(msg=f"{COMMAND} is missing: run the role crm.platform.backup on this host first")
+    if action == "setup":
+        said = direct(module, "setup", *(["--check"] if module.check_mode else []))
+        module.exit_json(changed=said["changed"], steps=said["steps"])
+    if action == "restore":
+        # What is refused is refused at once, in the words of the command.
+        said = direct(module, *restore_words(options), "--check")
+        if options["confirm"] and module.check_mode:
+            module.exit_json(changed=True, plan=said["plan"])
+        transient = ["systemd-run", "--quiet", "--wait", "--collect", "--unit=crm-platform-restore", "-p", "SyslogIdentifier=crm-platform-backup"]
+        run = as_unit(module, "restore", [*transient, COMMAND, *restore_words(options)])
+        module.exit_json(changed=True, run=run)
+    if module.check_mode:
+        module.exit_json(changed=True)
+    if action in ("backup", "drill", "verify"):
+        unit = f"crm-platform-backup-{options['type'] if action == 'backup' else action}.service"
+        module.exit_json(changed=True, run=as_unit(module, action, ["systemctl", "start", unit]))
+    words = [action] + (["--path", options["path"]] if action == "files" else [])
+    module.exit_json(changed=True, **direct(module, *words))
+
+
+if __name__ == "__main__":
+    main()
