@@ -71,6 +71,13 @@ def files(host):
     return told(problems(host, "files"), "they are")
 
 
+@check("backup_key", "backup", cure="crm.platform.backup_key")
+def key(host):
+    """The repository's key is kept elsewhere, too"""
+    found = problems(host, "key")
+    return Reading(len(found), found[0] if found else "it was exported", WARNING if found else OK)
+
+
 @check("backup_archive", "backup", cure="the server's log tells why archive_command fails", source="CloudNativePG")
 def archive(host):
     """The log reaches the repository"""
