@@ -133,8 +133,11 @@ class CallbackModule(Default):
             return
         changed = bool(data.get("changed"))
         self._finish(result, "changed" if changed else "ok", C.COLOR_CHANGED if changed else C.COLOR_OK)
-        if data.get("_ansible_verbose_always") and changed and data.get("msg"):
-            self._display.display(f"{'':11}{data['msg']}", color=C.COLOR_CHANGED)
+        if data.get("_ansible_verbose_always") and data.get("msg"):
+            lines = data["msg"] if isinstance(data["msg"], list) else [data["msg"]]
+            self._clear()
+            for line in lines:
+                self._display.display(f"{'':11}{line}", color=C.COLOR_CHANGED if changed else C.COLOR_OK)
         if hasattr(self, "_handle_warnings_and_exception"):
             self._handle_warnings_and_exception(result)
         else:

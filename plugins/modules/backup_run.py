@@ -230,7 +230,8 @@ def main():
         unit = f"crm-platform-backup-{options['type'] if action == 'backup' else action}.service"
         module.exit_json(changed=True, run=as_unit(module, action, ["systemctl", "start", unit]))
     words = [action] + (["--path", options["path"]] if action == "files" else [])
-    module.exit_json(changed=True, **direct(module, *words))
+    said = direct(module, *words)
+    module.exit_json(changed=said.pop("changed", True), **said)
 
 
 if __name__ == "__main__":

@@ -47,13 +47,14 @@ def run(*words: str, check: bool = True, text: str | None = None, **options) -> 
     """Run a program; BackupError with what it said where it fails."""
     done = subprocess.run(words, check=False, text=True, input=text, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/", **options)
     if check and done.returncode:
-        program = next(word for word in words if word not in ("runuser", "-u", "postgres", "crm-platform", "--"))
+        program = next(word for word in words if word not in ("setpriv",) and not word.startswith("--"))
+        say((done.stderr + done.stdout).strip())
         raise rules.BackupError(f"{os.path.basename(program)} failed ({done.returncode}): {last_words(done.stderr + done.stdout)}")
     return done
 
 
 def as_postgres(*words: str, **options) -> subprocess.CompletedProcess:
-    return run("runuser", "-u", "postgres", "--", *words, **options)
+    return run("setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", *words, **options)
 
 
 def pgbackrest(config: dict, command: str, *options: str, **more) -> subprocess.CompletedProcess:

@@ -40,6 +40,8 @@ LOGIN = """
 import sys
 from crm_platform import settings
 settings.prepare("drill")
+from trytond import config
+config.update_etc()
 from trytond import security
 from trytond.pool import Pool
 from trytond.transaction import Transaction
@@ -89,7 +91,8 @@ def start(config: dict) -> None:
     """PostgreSQL on the scratch directory: own socket, no network, no archive, little memory."""
     scratch, cluster = config["drill"]["directory"], config["cluster"]
     group = "crm-platform" if config["crm"] else "postgres"
-    os.makedirs(RUNTIME, 0o750, exist_ok=True)
+    os.makedirs(RUNTIME, exist_ok=True)
+    os.chmod(RUNTIME, 0o750)
     shutil.chown(RUNTIME, "postgres", group)
     common.write_whole(f"{RUNTIME}/pg_hba.conf", "local all all peer map=drill\n", 0o644)
     common.write_whole(f"{RUNTIME}/pg_ident.conf", f"drill postgres postgres\ndrill root postgres\ndrill crm-platform {config['owner']}\n", 0o644)
@@ -125,8 +128,8 @@ def login(config: dict) -> int:
         lines.append(line)
     common.write_whole(conf, "\n".join(lines) + "\n", 0o640)
     shutil.chown(conf, "root", "crm-platform")
-    environment = {"TRYTOND_CONFIG": conf, "PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8"}
-    words = ("runuser", "-u", "crm-platform", "--", "/usr/lib/crm-platform/venv/bin/python", "-c", LOGIN, config["database"])
+    environment = {"TRYTOND_CONFIG": conf, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8"}
+    words = ("setpriv", "--reuid=crm-platform", "--regid=crm-platform", "--init-groups", "/usr/lib/crm-platform/venv/bin/python", "-c", LOGIN, config["database"])
     return int(common.run(*words, text=secrets.token_urlsafe(24), env=environment).stdout.split()[-1])
 
 
@@ -135,14 +138,16 @@ def point(config: dict) -> tuple[str, dict, dict, float]:
     live = look.archiver(config)
     if live is None:
         raise rules.BackupError("PostgreSQL does not answer; the drill compares with the live database")
-    pending = common.psql(config, "SELECT coalesce(extract(epoch FROM now() - (SELECT last_archived_time FROM pg_stat_archiver)), 0)", database="postgres")
+    # No change waits longer than archive_timeout before its segment of the log is handed over.
+    timeout = float(common.psql(config, "SELECT setting FROM pg_settings WHERE name = 'archive_timeout'", database="postgres"))
+    pending = min(time.time() - (live["last_archived"] or 0), timeout + live["oldest_waiting_seconds"])
     name = f"drill {time.strftime('%Y%m%d-%H%M%S', time.gmtime())} {secrets.token_hex(3)}"
     before = counts(config)
     common.psql(config, f"SELECT pg_create_restore_point('{name}')")
     after = counts(config)
     common.psql(config, "SELECT pg_current_xact_id(); SELECT pg_switch_wal()")
     common.pgbackrest(config, "check", "--archive-timeout=300")
-    return name, before, after, float(pending)
+    return name, before, after, pending
 
 
 def prove(config: dict, entry: dict) -> None:
