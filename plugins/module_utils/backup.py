@@ -74,6 +74,8 @@ def show_lsn(position: int) -> str:
 
 def read_time(text: str) -> float:
     """'2026-01-31 12:30:00+01:00' -> seconds; a time without its zone is refused, since controller and server may differ in theirs."""
+    if not re.search(r"\d\d:\d\d", text):
+        raise BackupError(f"{text!r} has no time of day; write it as 2026-01-31 12:30:00+01:00 or 2026-01-31T11:30:00Z")
     cleaned = re.sub(r"([+-]\d\d)$", r"\1:00", text.strip().replace("Z", "+00:00"))
     try:
         moment = datetime.datetime.fromisoformat(cleaned)

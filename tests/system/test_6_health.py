@@ -86,6 +86,8 @@ def bad(found):
 def well(deployed):
     """A first run, with which the later ones compare; the repository of the tests is not signed by anybody's clock."""
     deployed.run(playbook="crm.platform.site")
+    deployed.run(playbook="crm.platform.backup_key", backup_key_passphrase="a passphrase of the tests", backup_key_directory=str(deployed.directory))
+    deployed.host.sh("crm-platform-backup backup full")
     look(deployed)
     return deployed
 

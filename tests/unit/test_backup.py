@@ -1,0 +1,207 @@
+# Copyright: crm.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What backups are, which of them leads where, and what is wrong with them."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.crm.platform.plugins.module_utils import backup as lib
+
+NOW = 1_800_000_000
+HOUR = 3600
+
+
+def entry(label, kind, ended, timeline=1, first="0/2000028", last="0/2000100", error=False):
+    segment = f"{timeline:08X}0000000000000002"
+    return {
+        "label": label,
+        "type": kind,
+        "timestamp": {"start": ended - 10, "stop": ended},
+        "archive": {"start": segment, "stop": segment},
+        "lsn": {"start": first, "stop": last},
+        "info": {"size": 1000, "repository": {"delta": 100}},
+        "error": error,
+    }
+
+
+def stanza(*entries, code=0, message="ok"):
+    return [
+        {
+            "name": "crm",
+            "status": {"code": code, "message": message},
+            "backup": list(entries),
+            "db": [{"id": 1, "system-id": 7}, {"id": 2, "system-id": 8}],
+            "archive": [{"database": {"id": 2}, "min": "000000010000000000000001", "max": "000000010000000000000009"}],
+        }
+    ]
+
+
+def a_set(label="20270115-080000F", kind="full", ended=NOW - HOUR, timeline=1, last=0x2000100, damaged=False):
+    return lib.Set(label, kind, ended - 10, ended, timeline, last - 100, last, 1000, 100, damaged)
+
+
+def test_positions_of_the_log():
+    assert lib.read_lsn("1/A0") == 0x1000000A0
+    assert lib.show_lsn(0x1000000A0) == "1/A0"
+    with pytest.raises(lib.BackupError, match="no position"):
+        lib.read_lsn("1-A0")
+
+
+@pytest.mark.parametrize("text", ["2026-01-31 12:30:00+01:00", "2026-01-31T11:30:00Z", "2026-01-31 12:30:00+01", "2026-01-31 11:30+00:00"])
+def test_times_with_their_zone(text):
+    assert lib.utc(lib.read_time(text)) == "2026-01-31T11:30:00Z"
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"), [("2026-01-31 12:30:00", "zone"), ("2026-01-31Z", "time of day"), ("yesterday", "time of day"), ("2026-02-31 12:30:00Z", "no time")]
+)
+def test_times_that_cannot_be_meant(text, complaint):
+    with pytest.raises(lib.BackupError, match=complaint):
+        lib.read_time(text)
+
+
+def test_sets_and_cluster_of_a_stanza():
+    found = lib.stanza_of(stanza(entry("B", "incr", NOW, timeline=2), entry("A", "full", NOW - 100)), "crm")
+    assert [one.label for one in lib.sets_of(found)] == ["A", "B"]
+    assert [one.timeline for one in lib.sets_of(found)] == [1, 2]
+    assert lib.system_of(found) == 8
+    assert lib.archive_of(found)["last"].endswith("9")
+
+
+def test_a_repository_that_is_not_well_is_told():
+    with pytest.raises(lib.BackupError, match="missing stanza path"):
+        lib.stanza_of([], "crm")
+    with pytest.raises(lib.BackupError, match="other"):
+        lib.stanza_of(stanza(code=99, message="other"), "crm")
+    assert lib.sets_of(lib.stanza_of(stanza(code=2, message="no valid backups"), "crm")) == []
+
+
+def test_history_of_a_timeline():
+    assert lib.read_history("1\t0/3000000\tbefore 2026\n2\t0/5000000\tno recovery target\n") == {1: 0x3000000, 2: 0x5000000}
+
+
+def test_the_future_that_a_restore_left_behind_is_not_chosen():
+    before = a_set("before", ended=NOW - 300, last=0x2000000)
+    safety = a_set("safety", "incr", ended=NOW - 200, last=0x4000000)
+    history = {1: 0x3000000}
+    assert lib.choose([before, safety], 2, history) is before
+    after = a_set("after", "incr", ended=NOW - 100, timeline=2, last=0x5000000)
+    assert lib.choose([before, safety, after], 2, history) is after
+    # Where that restore was undone, the first timeline is live again.
+    assert lib.choose([before, safety, after], 1, {}) is safety
+    # By its name it can be had.
+    assert lib.choose([before, safety], 2, history, label="safety") is safety
+    with pytest.raises(lib.BackupError, match="leads to timeline 2"):
+        lib.choose([safety], 2, history)
+
+
+def test_the_newest_set_before_the_target_is_chosen():
+    sets = [a_set("A", ended=100, last=10), a_set("B", ended=200, last=20), a_set("C", ended=300, last=30, damaged=True)]
+    assert lib.choose(sets, 1, {}).label == "B"
+    assert lib.choose(sets, 1, {}, moment=150).label == "A"
+    assert lib.choose(sets, 1, {}, position=19).label == "A"
+    for options in ({"moment": 99}, {"position": 9}):
+        with pytest.raises(lib.BackupError, match="before the end of the first backup"):
+            lib.choose(sets, 1, {}, **options)
+    with pytest.raises(lib.BackupError, match="after the target time"):
+        lib.choose(sets, 1, {}, label="B", moment=150)
+    with pytest.raises(lib.BackupError, match="damage"):
+        lib.choose(sets, 1, {}, label="C")
+    with pytest.raises(lib.BackupError, match="there is no set D; there are A, B, C"):
+        lib.choose(sets, 1, {}, label="D")
+    with pytest.raises(lib.BackupError, match="there is no backup; take one"):
+        lib.choose([], 1, {})
+
+
+def test_the_verification_is_read_although_it_always_succeeds():
+    assert lib.verified("stanza: crm\nstatus: ok\n  backup: X, status: valid, total files checked: 9\n") == []
+    damaged = "stanza: crm\nstatus: error\n  backup: X, status: invalid, total files checked: 9\n    checksum invalid: 1, missing: 0\n"
+    found = lib.verified(damaged)
+    assert any("invalid" in one for one in found) and any("1 x checksum invalid" in one for one in found)
+    assert lib.verified("") == ["the verification said nothing"]
+
+
+POLICY = {
+    "database": True,
+    "archive_command": "save",
+    "full_max_hours": 180,
+    "max_hours": 26,
+    "drill_max_days": 8,
+    "archive_max_seconds": 300,
+    "space_max_percent": 92,
+    "timers": ["a.timer"],
+}
+
+
+def facts(**other):
+    archiver = {"mode": True, "command": "save", "failing": False, "failed_count": 0, "last_failed_wal": None, "waiting": 0, "oldest_waiting_seconds": 0}
+    found = {
+        "database": {"sets": [a_set()], "archiver": archiver},
+        "files": {"snapshots": [{"id": "1", "time": NOW - HOUR}]},
+        "runs": {"backup": {"ok": True}},
+        "killed": [],
+        "drills": [{"ok": True, "ended": NOW - HOUR}],
+        "since": NOW - 100 * HOUR,
+        "timers": {"a.timer": "active"},
+        "verify": [],
+        "space": {"percent": 50.0, "free": 1},
+        "key_exported": True,
+    }
+    found["database"]["archiver"] = {**archiver, **other.pop("archiver", {})}
+    found.update(other)
+    return found
+
+
+def test_backups_that_are_well():
+    assert lib.judge(POLICY, facts(), NOW) == []
+
+
+@pytest.mark.parametrize(
+    ("other", "check"),
+    [
+        ({"database": {"error": "gone"}}, "repository"),
+        ({"database": {"sets": [], "archiver": facts()["database"]["archiver"]}}, "age"),
+        ({"database": {"sets": [a_set(ended=NOW - 27 * HOUR)], "archiver": facts()["database"]["archiver"]}}, "age"),
+        ({"database": {"sets": [a_set(ended=NOW - 181 * HOUR), a_set("I", "incr")], "archiver": facts()["database"]["archiver"]}}, "age"),
+        ({"database": {"sets": [a_set(), a_set("I", "incr", damaged=True)], "archiver": facts()["database"]["archiver"]}}, "damaged"),
+        ({"database": {"sets": [a_set()], "archiver": None}}, "archive"),
+        ({"archiver": {"command": "/bin/true"}}, "archive"),
+        ({"archiver": {"failing": True}}, "archive"),
+        ({"archiver": {"waiting": 2, "oldest_waiting_seconds": 301}}, "archive"),
+        ({"files": {"snapshots": []}}, "files"),
+        ({"files": {"snapshots": [{"id": "1", "time": NOW - 27 * HOUR}]}}, "files"),
+        ({"files": {"snapshots": [], "error": "wrong password"}}, "repository"),
+        ({"runs": {"backup": {"ok": False, "ended": NOW, "error": "no room"}}}, "run"),
+        ({"killed": [{"kind": "backup", "began": NOW}]}, "run"),
+        ({"drills": [{"ok": False, "ended": NOW, "error": "rows differ"}]}, "drill"),
+        ({"drills": [{"ok": True, "ended": NOW - 9 * 24 * HOUR}]}, "drill"),
+        ({"drills": [], "since": NOW - 9 * 24 * HOUR}, "drill"),
+        ({"timers": {"a.timer": "inactive"}}, "timer"),
+        ({"timers": {}}, "timer"),
+        ({"verify": ["a byte differs"]}, "verify"),
+        ({"space": {"percent": 92.0, "free": 1}}, "space"),
+        ({"key_exported": False}, "key"),
+    ],
+)
+def test_each_fault_is_told(other, check):
+    found = lib.judge(POLICY, facts(**other), NOW)
+    assert [one["check"] for one in found] == [check]
+    assert bool(lib.hard(found)) == (check != "key")
+
+
+def test_a_host_without_a_database_answers_for_its_files_only():
+    assert lib.judge({**POLICY, "database": False}, {**facts(drills=[]), "database": None}, NOW) == []
+
+
+def test_metrics_are_whole():
+    state = {
+        "written": NOW,
+        "problems": [lib.problem("age", "old")],
+        "database": {"age": 5.5, "age_full": None, "sets": [{"repository_size": 3, "size": 4}]},
+        "space": {"free": 9},
+        "drill": {"last": {"seconds": 2.25, "ok": True, "ended": NOW, "rpo": 1.0}},
+    }
+    text = lib.metrics(state)
+    assert 'crm_backup_problems{check="age"} 1' in text and "crm_backup_drill_ok 1" in text and "crm_backup_age_full" not in text
+    assert all(line.startswith(("# HELP", "# TYPE", "crm_backup_")) for line in text.splitlines())
