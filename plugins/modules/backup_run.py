@@ -219,7 +219,9 @@ def main():
     if action == "restore":
         # What is refused is refused at once, in the words of the command.
         said = direct(module, *restore_words(options), "--check")
-        if options["confirm"] and module.check_mode:
+        if said["plan"] is None:
+            module.exit_json(changed=False, run=last_run("restore"))
+        if module.check_mode:
             module.exit_json(changed=True, plan=said["plan"])
         transient = ["systemd-run", "--quiet", "--wait", "--collect", "--unit=crm-platform-restore", "-p", "SyslogIdentifier=crm-platform-backup"]
         run = as_unit(module, "restore", [*transient, COMMAND, *restore_words(options)])

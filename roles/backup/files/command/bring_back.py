@@ -93,8 +93,10 @@ def plan(config: dict, chosen: argparse.Namespace) -> dict:
 
 def restore(config: dict, chosen: argparse.Namespace) -> dict:
     """Bring the database back; whatever fails on the way, what was there before is live again."""
-    if not chosen.check and chosen.confirm != config["database"]:
+    if chosen.confirm != config["database"] and not (chosen.check and not chosen.confirm):
         raise rules.BackupError(f"a restore replaces the database {config['database']}: give its name as backup_restore_confirm to show that it is meant")
+    if chosen.new_cluster and not take_over(config):
+        return {"plan": None}
     if chosen.check:
         return {"plan": plan(config, chosen)}
     began = time.monotonic()
@@ -123,6 +125,24 @@ def restore(config: dict, chosen: argparse.Namespace) -> dict:
     finally:
         look.write(config)
     return entry["result"]
+
+
+def take_over(config: dict) -> bool:
+    """Make a repository that came from elsewhere this host's own; False where its database is live here already."""
+    save.make_directory(config["state"], "root", 0o700)
+    save.hand_key_on(config)
+    database = os.path.join(config["repository"], "database")
+    # Numbers of users differ from host to host.
+    common.run("chown", "--recursive", "postgres:postgres", database)
+    stanza = rules.stanza_of(json.loads(common.pgbackrest(config, "info", "--output=json").stdout), config["stanza"])
+    if common.remembered(config, "restoring.json", None):
+        return True
+    if str(rules.system_of(stanza)) == common.controldata(config)["Database system identifier"]:
+        return False
+    tables = common.psql(config, "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace")
+    if tables != "0":
+        raise rules.BackupError(f"the database {config['database']} here is another than the repository's and holds {tables} tables: rebuild on a bare server")
+    return True
 
 
 def replace(config: dict, chosen: argparse.Namespace, steps: dict) -> None:

@@ -1,0 +1,323 @@
+# Copyright: crm.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Backups that are proved: what was written comes back, what is refused changes nothing, what is killed or damaged is told.
+
+All through the playbooks and the host's own command, against the repository that the site has set up.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import random
+import time
+
+import hosts
+import platforms
+import pytest
+
+COMMAND = "crm-platform-backup"
+PHRASE = "a passphrase of the tests"
+REPOSITORY = "/var/backups/crm-platform"
+DATA = "/var/lib/postgresql/15/main"
+# As many as one wants to wait for: CRM_BACKUP_KILLS=10 CRM_BACKUP_FLIPS=20.
+KILLS = int(os.environ.get("CRM_BACKUP_KILLS", "2"))
+FLIPS = int(os.environ.get("CRM_BACKUP_FLIPS", "3"))
+
+
+def command(server, *words, check=True):
+    """What the command says in its last line, and whether it succeeded."""
+    done = server.host.run(COMMAND, *words, check=False)
+    said = json.loads(done.stdout.splitlines()[-1])
+    if check:
+        assert done.returncode == 0, said
+    return said
+
+
+def state(server):
+    return command(server, "status")
+
+
+def problems(server):
+    return {one["check"] for one in state(server)["problems"]}
+
+
+def now(server):
+    return server.platform.sql("SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00'")
+
+
+def parties(server):
+    return int(server.platform.sql("SELECT count(*) FROM party_party"))
+
+
+@pytest.fixture(scope="module")
+def saved(deployed):
+    """The deployed host, the key of its repository exported, a full backup taken."""
+    deployed.platform.works()
+    outcome = deployed.run(playbook="crm.platform.backup_key", backup_key_passphrase=PHRASE, backup_key_directory=str(deployed.directory))
+    assert outcome.rc == 0, outcome.failure
+    command(deployed, "backup", "full")
+    return deployed
+
+
+@pytest.fixture
+def undone(saved):
+    """Whatever a test does to it, the host is well before and after."""
+    before = state(saved)
+    assert before["ok"] and not before["kept"], before["problems"]
+    yield saved
+    if state(saved)["kept"]:
+        command(saved, "undo")
+    assert saved.platform.healthy()
+
+
+def test_the_site_leaves_a_backup_that_nobody_else_can_read(saved):
+    found = state(saved)
+    assert found["ok"] and found["problems"] == []
+    assert found["database"]["sets"][0]["type"] == "full"
+    assert saved.host.stat("/etc/crm-platform/secrets/backup_key") == "regular file root:root 600"
+    assert saved.host.stat("/etc/pgbackrest/conf.d/crm-platform-key.conf") == "regular file root:postgres 640"
+    assert not saved.host.sh(f"find {REPOSITORY}/* /var/lib/crm-platform/backup -maxdepth 0 -perm /007").strip()
+    # What is in the repository is in it encrypted.
+    saved.host.sh(f"! grep -rqa -e 'PRIVATE KEY' -e party_party {REPOSITORY}")
+    assert "crm_backup_problems 0" in saved.host.read("/var/lib/prometheus/node-exporter/crm_platform_backup.prom")
+
+
+def test_the_key_is_exported_encrypted_and_once(saved):
+    path = saved.directory / f"{saved.host.name}.backup_key"
+    key = saved.platform.secrets["backup_key"]
+    before = path.read_text()
+    assert before.startswith("$ANSIBLE_VAULT;") and key not in before
+    outcome = saved.run("-vvv", playbook="crm.platform.backup_key", backup_key_passphrase=PHRASE, backup_key_directory=str(saved.directory))
+    assert outcome.rc == 0 and not outcome.changed and path.read_text() == before
+    assert key not in outcome.text and base64.b64encode(key.encode()).decode()[:40] not in outcome.text
+
+
+def test_the_second_run_changes_nothing_and_a_check_tells_nothing(saved):
+    for options in ((), ("--check", "--diff")):
+        outcome = saved.run(*options, playbook="crm.platform.backup_setup")
+        assert outcome.rc == 0 and not outcome.changed, outcome.changed
+
+
+def test_a_dropped_table_comes_back_with_every_acknowledged_row_and_none_after(undone):
+    client = undone.platform.login()
+    kept = []
+    for kind in ("full", "diff", "incr"):
+        kept.append(client.create_party(f"Before, {kind}"))
+        outcome = undone.run(playbook="crm.platform.backup", backup_type=kind)
+        assert outcome.rc == 0, outcome.failure
+    kept.append(client.create_party("The last one"))
+    moment = now(undone)
+    lost = client.create_party("After the moment")
+    undone.platform.sql("DROP TABLE customer.customer CASCADE")
+    outcome = undone.run(playbook="crm.platform.restore", backup_restore_confirm="crm", backup_restore_time=moment)
+    assert outcome.rc == 0, outcome.failure
+    client = undone.platform.login()
+    assert [client.party_name(one) for one in kept] == ["Before, full", "Before, diff", "Before, incr", "The last one"]
+    assert undone.platform.sql(f"SELECT count(*) FROM party_party WHERE id = {lost}") == "0"
+    assert undone.platform.sql("SELECT to_regclass('customer.customer') IS NOT NULL") == "t"
+    undone.platform.works()
+    # The newest state can be proved and had at once, although the safety backup is newer than the set restored from.
+    outcome = undone.run(playbook="crm.platform.restore_drill")
+    assert outcome.rc == 0, outcome.failure
+    # A wrong hand: what the restore has replaced comes back, with the row that it took.
+    command(undone, "undo")
+    assert undone.platform.sql(f"SELECT count(*) FROM party_party WHERE id = {lost}") == "1"
+    assert command(undone, "drill")["ok"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "backup_restore_confirm"),
+        ({"backup_restore_confirm": "other"}, "backup_restore_confirm"),
+        ({"backup_restore_confirm": "crm", "backup_restore_time": "2099-01-01 00:00:00Z"}, "in the future"),
+        ({"backup_restore_confirm": "crm", "backup_restore_time": "2001-01-01 00:00:00Z"}, "before the end of the first backup"),
+        ({"backup_restore_confirm": "crm", "backup_restore_time": "2026-01-01 00:00:00"}, "zone"),
+        ({"backup_restore_confirm": "crm", "backup_restore_set": "nothing"}, "there is no set nothing"),
+        ({"backup_restore_confirm": "crm", "backup_restore_lsn": "nowhere"}, "no position in the log"),
+        ({"backup_restore_confirm": "crm", "backup_restore_lsn": "0/1", "backup_restore_name": "x"}, "one target"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_one_line(saved, options, words):
+    before = saved.host.sh(f"ls {DATA}/.. ; systemctl show -p ActiveEnterTimestamp postgresql@15-main")
+    outcome = saved.run(playbook="crm.platform.restore", **options)
+    assert outcome.rc != 0 and words in outcome.failure and "\n" not in outcome.failure.strip()
+    assert saved.host.sh(f"ls {DATA}/.. ; systemctl show -p ActiveEnterTimestamp postgresql@15-main") == before
+
+
+def test_no_room_is_told_before(undone):
+    # The container cannot mount a small file system: what the system says of the room is replaced.
+    said = undone.host.run(
+        "python3",
+        "-c",
+        "import sys, shutil, collections; sys.path.insert(0, '/usr/local/lib/crm-platform/backup'); sys.argv = ['x', 'restore', '--confirm', 'crm'];"
+        "shutil.disk_usage = lambda path: collections.namedtuple('U', 'total used free')(10, 9, 1);"
+        "import runpy; runpy.run_path('/usr/local/lib/crm-platform/backup/__main__.py', run_name='__main__')",
+        check=False,
+    )
+    assert said.returncode == 1 and "make room" in said.stderr and "Traceback" not in said.stderr
+
+
+def test_a_repository_that_vanished_is_not_begun_anew_in_silence(undone):
+    path = f"{REPOSITORY}/database"
+    undone.host.sh(f"mv {path} {path}.kept; crm-platform-backup setup; true")
+    try:
+        said = command(undone, "setup", check=False)
+        assert "holds no repository" in said["error"]
+    finally:
+        undone.host.sh(f"rm -rf {path}; mv {path}.kept {path}")
+
+
+def test_a_restore_that_fails_leaves_the_old_data_live(undone):
+    count = parties(undone)
+    outcome = undone.run(playbook="crm.platform.restore", backup_restore_confirm="crm", backup_restore_name="a point that was never made")
+    assert outcome.rc != 0 and "recovery ended before" in outcome.failure
+    assert not state(undone)["kept"] and parties(undone) == count
+    undone.platform.works()
+    # It is told until a restore, or its undoing, went well.
+    assert "run" in problems(undone)
+    command(undone, "restore", "--confirm", "crm")
+    assert parties(undone) == count and problems(undone) == set()
+
+
+@pytest.mark.parametrize("unit", ["crm-platform-backup-incr", "crm-platform-backup-drill", "crm-platform-restore"])
+def test_a_killed_run_is_told_and_the_next_one_works(undone, unit):
+    count = parties(undone)
+    seed = random.SystemRandom().randrange(10**6)
+    chance = random.Random(seed)
+    for dummy in range(KILLS):
+        if unit.endswith("restore"):
+            undone.host.run("systemd-run", "--no-block", "--collect", f"--unit={unit}", f"/usr/local/sbin/{COMMAND}", "restore", "--confirm", "crm")
+        else:
+            undone.host.run("systemctl", "start", "--no-block", unit)
+        time.sleep(chance.uniform(0.2, 4))
+        undone.host.run("systemctl", "kill", "--signal=KILL", unit, check=False)
+        undone.host.wait_for("the unit to end", lambda: undone.host.sh(f"systemctl is-active {unit} || true").strip() not in ("active", "activating"), 30)
+        kind = unit.rsplit("-", 1)[1].replace("incr", "backup")
+        # A kill that came too late has found the run well ended.
+        whole = state(undone)["runs"].get(kind, {}).get("ok") and not undone.host.sh("ls /var/lib/crm-platform/backup/running.json 2>/dev/null || true")
+        assert whole or not state(undone)["ok"], f"seed {seed}"
+        if kind == "restore":
+            if state(undone)["kept"]:
+                command(undone, "undo")
+            undone.platform.works()
+        command(undone, *{"backup": ("backup", "incr"), "drill": ("drill",), "restore": ("restore", "--confirm", "crm")}[kind])
+        if kind == "restore":
+            command(undone, "forget")
+        assert parties(undone) == count and problems(undone) == set(), f"seed {seed}"
+    assert not undone.host.sh("ls -d /var/lib/postgresql/crm-platform-drill /run/crm-platform-drill 2>/dev/null || true")
+
+
+def test_each_flipped_byte_in_the_repository_is_found(undone):
+    seed = random.SystemRandom().randrange(10**6)
+    chance = random.Random(seed)
+    files = undone.host.sh(f"find {REPOSITORY}/database/backup/crm/*F* {REPOSITORY}/files/data -type f -size +200c ! -name '*.copy'").split()
+    for dummy in range(FLIPS):
+        path = chance.choice(files)
+        place = chance.randrange(int(undone.host.sh(f"stat -c %s {path}")))
+        flip = f"import sys; f = open({path!r}, 'r+b'); f.seek({place}); b = f.read(1); f.seek({place}); f.write(bytes([b[0] ^ 1]))"
+        undone.host.run("python3", "-c", flip)
+        said = command(undone, "verify", check=False)
+        undone.host.run("python3", "-c", flip)
+        assert said.get("failed"), f"{path} at {place}, seed {seed}"
+        assert "verify" in problems_kept(undone)
+    command(undone, "verify")
+    assert problems(undone) == set()
+
+
+def problems_kept(server):
+    """As the state file tells them, which whoever watches reads."""
+    return {one["check"] for one in json.loads(server.host.read("/var/lib/crm-platform/backup/state.json"))["problems"]}
+
+
+SILENCES = {
+    "a stopped timer": ("systemctl stop crm-platform-backup-incr.timer", "systemctl start crm-platform-backup-incr.timer", "timer"),
+    "a full disk": (
+        "sed -i 's/\"space_max_percent\": 92/\"space_max_percent\": 1/' /etc/crm-platform/backup.json",
+        "sed -i 's/\"space_max_percent\": 1$/\"space_max_percent\": 92/; s/\"space_max_percent\": 1,/\"space_max_percent\": 92,/' /etc/crm-platform/backup.json",
+        "space",
+    ),
+    "a wrong key": (
+        "cp -p /etc/crm-platform/secrets/backup_key /root/key; echo wrong > /etc/crm-platform/secrets/backup_key",
+        "cp -p /root/key /etc/crm-platform/secrets/backup_key; rm /root/key",
+        "repository",
+    ),
+    "a dead repository": (f"mv {REPOSITORY} {REPOSITORY}.away", f"rm -rf {REPOSITORY}; mv {REPOSITORY}.away {REPOSITORY}", "repository"),
+    "an archive that fails": (
+        "chown root: /var/spool/pgbackrest; chmod 700 /var/spool/pgbackrest;"
+        " runuser -u postgres -- psql -qc 'select pg_current_xact_id()' -c 'select pg_switch_wal()'; sleep 8",
+        "chown postgres: /var/spool/pgbackrest; runuser -u postgres -- pgbackrest --stanza=crm --archive-timeout=120 check",
+        "archive",
+    ),
+    "an overdue drill": (
+        "cd /var/lib/crm-platform/backup; cp -p drills.json /root/; cp -p since.json /root/; echo '[]' > drills.json; echo '{\"time\": 1000000000}' > since.json",
+        "cp -p /root/drills.json /root/since.json /var/lib/crm-platform/backup/; rm /root/drills.json /root/since.json",
+        "drill",
+    ),
+}
+
+
+@pytest.mark.parametrize("silence", SILENCES)
+def test_no_silence(undone, silence):
+    make, take_back, told = SILENCES[silence]
+    undone.host.sh(make)
+    try:
+        outcome = undone.run(playbook="crm.platform.backup_info")
+        found = problems_kept(undone)
+    finally:
+        undone.host.sh(take_back)
+    assert outcome.rc != 0 and told in found, found
+    assert problems(undone) == set()
+
+
+def test_a_lost_server_is_rebuilt_from_the_repository_and_the_key_alone(undone, make_server):
+    client = undone.platform.login()
+    party = client.create_party("Survives its server")
+    data = {"__class__": "bytes", "base64": base64.b64encode(b"signed").decode()}
+    attachment = client.call("model.ir.attachment.create", [{"name": "contract", "resource": f"party.party,{party}", "data": data}], {})
+    command(undone, "backup", "incr")
+    count, secrets = parties(undone), undone.platform.secrets
+    spare = make_server("spare")
+    hosts.engine("cp", f"{undone.host.name}:{REPOSITORY}", str(undone.directory / "repository"))
+    spare.host.run("mkdir", "-p", "/var/backups")
+    hosts.engine("cp", str(undone.directory / "repository"), f"{spare.host.name}:{REPOSITORY}")
+    spare.host.sh("chown -R 0:0 /var/backups")
+    # The same server to the inventory, at another place.
+    inventory = undone.inventory(backup_key_passphrase=PHRASE, backup_key_directory=str(undone.directory))
+    text = json.loads(json.dumps(inventory).replace(f'"{undone.host.name}": {{}}', f'"{undone.host.name}": {{"ansible_host": "{spare.host.name}"}}'))
+    began = time.monotonic()
+    outcome = spare_run(spare, "crm.platform.rebuild", text)
+    assert outcome.rc == 0, outcome.failure
+    print(f"rebuilt in {time.monotonic() - began:.0f} s")
+    there = platforms.Platform(spare.host.name, undone.platform.domain)
+    assert there.secrets == secrets
+    assert int(there.sql("SELECT count(*) FROM party_party")) == count
+    client = there.login()
+    assert client.party_name(party) == "Survives its server"
+    found = client.call("model.ir.attachment.read", attachment, ["data"], {})
+    assert "signed" in base64.b64decode(found[0]["data"]["base64"]).decode()
+    there.works()
+    again = spare_run(spare, "crm.platform.rebuild", text)
+    assert again.rc == 0 and not again.changed, again.failure or again.changed
+    assert json.loads(spare.host.run(COMMAND, "drill").stdout.splitlines()[-1])["ok"]
+
+
+def spare_run(server, playbook, inventory):
+    import plays
+
+    return plays.run(server.directory, playbook, inventory, collections=server.collections)
+
+
+def test_one_can_do_without(saved):
+    outcome = saved.run(playbook="crm.platform.backup_setup", backup_enabled=False)
+    assert outcome.rc == 0, outcome.failure
+    assert saved.platform.sql("SHOW archive_command") == "/bin/true"
+    assert not saved.host.sh("systemctl list-timers --no-legend 'crm-platform-backup*'").strip()
+    assert not saved.run(playbook="crm.platform.backup_setup", backup_enabled=False).changed
+    outcome = saved.run(playbook="crm.platform.backup_setup")
+    assert outcome.rc == 0, outcome.failure
+    command(saved, "backup", "full")
+    assert problems(saved) == set()
