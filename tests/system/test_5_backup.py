@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Backups that are proved: what was written comes back, what is refused changes nothing, what is killed or damaged is told.
 
-All through the playbooks and the host's own command, against the repository that the site has set up.
+All through the playbooks (modules backup_run and backup_info) and the host's own command, against the repository that the site has set up.
 """
 
 from __future__ import annotations

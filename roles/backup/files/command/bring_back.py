@@ -101,25 +101,27 @@ def restore(config: dict, chosen: argparse.Namespace) -> dict:
         return {"plan": plan(config, chosen)}
     began = time.monotonic()
     try:
-        with common.alone(config, "restore", resumes=("undo",)), common.recorded(config, "restore") as entry:
+        with common.alone(config, "restore", resumes=("undo",)):
             if common.remembered(config, "restoring.json", None):
                 put_back(config)
+            # What is refused here was no run.
             steps = plan(config, chosen)
-            if steps["live"] and not chosen.no_safety_backup and not chosen.new_cluster:
-                # A commit after the target, or recovery would not know that it has reached it.
-                common.psql(config, "SELECT pg_current_xact_id(); SELECT pg_switch_wal()")
-                common.say("backup of what is there")
-                common.pgbackrest(config, "backup", "--type=incr")
-            replace(config, chosen, steps)
-            kept = old(config) if os.path.isdir(old(config)) else None
-            entry["result"] = {
-                "set": steps["set"]["label"],
-                "recovered": recovered(config),
-                "kept": kept,
-                "undo": "crm-platform-backup undo" if kept else None,
-                "forget": "crm-platform-backup forget" if kept else None,
-                "seconds": round(time.monotonic() - began, 1),
-            }
+            with common.recorded(config, "restore") as entry:
+                if steps["live"] and not chosen.no_safety_backup and not chosen.new_cluster:
+                    # A commit after the target, or recovery would not know that it has reached it.
+                    common.psql(config, "SELECT pg_current_xact_id(); SELECT pg_switch_wal()")
+                    common.say("backup of what is there")
+                    common.pgbackrest(config, "backup", "--type=incr")
+                replace(config, chosen, steps)
+                kept = old(config) if os.path.isdir(old(config)) else None
+                entry["result"] = {
+                    "set": steps["set"]["label"],
+                    "recovered": recovered(config),
+                    "kept": kept,
+                    "undo": "crm-platform-backup undo" if kept else None,
+                    "forget": "crm-platform-backup forget" if kept else None,
+                    "seconds": round(time.monotonic() - began, 1),
+                }
         # On its new timeline nothing was saved yet.
         save.backup(config, "incr")
     finally:
