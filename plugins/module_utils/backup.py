@@ -12,6 +12,8 @@ Times are seconds since 1970, sizes bytes, positions in the log integers.
 from __future__ import annotations
 
 import datetime
+import hashlib
+import hmac
 import re
 import typing as t
 
@@ -89,6 +91,11 @@ def read_time(text: str) -> float:
 def show_time(moment: float) -> str:
     """As recovery_target_time takes it, to the microsecond."""
     return datetime.datetime.fromtimestamp(moment, datetime.timezone.utc).strftime("%Y-%m-%d %H:%M:%S.%f+00")
+
+
+def key_of(key: str, host: str) -> str:
+    """The key of one host's files, made from the repository's own: a host reads its files and nobody else's."""
+    return hmac.new(key.encode(), f"files of {host}".encode(), hashlib.sha256).hexdigest()
 
 
 # --- What pgBackRest tells ---
@@ -218,7 +225,7 @@ def hours(seconds: float) -> str:
 
 
 def database_problems(policy: dict, facts: dict, now: float) -> list[dict]:
-    """Of the database's backups: missing, old, damaged; the log's way to the repository."""
+    """Of the database's backups: missing, old, damaged."""
     found = []
     database = facts["database"]
     if database.get("error"):
@@ -235,10 +242,15 @@ def database_problems(policy: dict, facts: dict, now: float) -> list[dict]:
     for one in sets:
         if one.damaged:
             found.append(problem("damaged", f"backup {one.label}: pages of the database were damaged when it was made"))
-    archiver = database.get("archiver")
+    return found
+
+
+def archive_problems(policy: dict, facts: dict) -> list[dict]:
+    """Of the log's way to the repository, as the database's own host knows it."""
+    found = []
+    archiver = facts["database"].get("archiver")
     if archiver is None:
-        found.append(problem("archive", "PostgreSQL does not answer, so nobody knows whether its log is archived"))
-        return found
+        return [problem("archive", "PostgreSQL does not answer, so nobody knows whether its log is archived")]
     if archiver["command"] != policy["archive_command"] or not archiver["mode"]:
         found.append(problem("archive", f"PostgreSQL runs with archive_command {archiver['command']!r}, not with the backup's"))
     if archiver["failing"]:
@@ -250,17 +262,27 @@ def database_problems(policy: dict, facts: dict, now: float) -> list[dict]:
     return found
 
 
-def files_problems(policy: dict, facts: dict, now: float) -> list[dict]:
-    """Of the backup of attachments, configuration and secrets."""
-    files = facts["files"]
+def files_problems(policy: dict, files: dict, now: float, host: str = "") -> list[dict]:
+    """Of the backup of one host's attachments, configuration and secrets."""
+    whose = f"the files of {host}" if host else "the files"
     if files.get("error"):
         return [problem("repository", files["error"])]
     if not files["snapshots"]:
-        return [problem("files", "there is no backup of the files")]
+        return [problem("files", f"there is no backup of {whose}")]
     age = now - files["snapshots"][-1]["time"]
     if age > policy["max_hours"] * HOUR:
-        return [problem("files", f"the newest backup of the files is {hours(age)} old, limit {policy['max_hours']}")]
+        return [problem("files", f"the newest backup of {whose} is {hours(age)} old, limit {policy['max_hours']}")]
     return []
+
+
+def forged(snapshots: list, known: dict, now: float) -> list[str]:
+    """Snapshots that are not of the time at which they came: with such, a host that fell could push its old ones out of the retention.
+
+    :param known: {id: seconds} of those that were looked at before, and `looked`, when that was.
+    """
+    looked = known.get("looked")
+    earliest = looked - 26 * HOUR if looked is not None else float("-inf")
+    return [one["id"] for one in snapshots if one["id"] not in known.get("ids", []) and not earliest <= one["time"] <= now + 600]
 
 
 def run_problems(facts: dict) -> list[dict]:
@@ -297,10 +319,17 @@ def judge(policy: dict, facts: dict, now: float) -> list[dict]:
     :param facts: what the command found on the host, see `crm_platform_backup.look`.
     """
     found = []
-    if policy["database"]:
+    if policy["sets"]:
         found += database_problems(policy, facts, now)
+    if policy["database"]:
+        found += archive_problems(policy, facts)
         found += drill_problems(policy, facts, now)
-    found += files_problems(policy, facts, now)
+    if policy["files"]:
+        found += files_problems(policy, facts["files"], now)
+    for host, files in sorted(facts["clients"].items()):
+        found += files_problems(policy, files, now, host)
+        for one in files.get("forged", []):
+            found.append(problem("forged", f"snapshot {one} of the files of {host} bears a time at which it did not come; nothing of that host is expired until it is gone"))
     found += run_problems(facts)
     found += timer_problems(policy, facts)
     for complaint in facts["verify"]:
@@ -308,7 +337,7 @@ def judge(policy: dict, facts: dict, now: float) -> list[dict]:
     space = facts.get("space")
     if space and space["percent"] >= policy["space_max_percent"]:
         found.append(problem("space", f"the repository's disk is {space['percent']:.0f} % full, limit {policy['space_max_percent']}"))
-    if not facts["key_exported"]:
+    if policy["key"] and not facts["key_exported"]:
         found.append(problem("key", "nobody has exported the key of the repository: without it the backups are worth nothing once this host is lost"))
     return found
 

@@ -24,9 +24,22 @@ options:
       - V(restore) brings the database back to an earlier state. V(undo) puts back what a restore has replaced, V(forget) removes that.
       - V(files) brings the files of the host back, or those below O(path).
       - V(exported) remembers that the key was exported.
+      - V(hand_out), on the host of a repository, returns the key of the files of O(client). Run the task with C(no_log=true).
     type: str
     required: true
-    choices: [setup, backup, verify, drill, restore, undo, forget, files, exported]
+    choices: [setup, backup, verify, drill, restore, undo, forget, files, exported, hand_out]
+  base:
+    description: With V(setup), have directories and keys only, which the host of a repository needs before its clients come.
+    type: bool
+    default: false
+  client:
+    description: With V(hand_out), the inventory name of the host that the key is for.
+    type: str
+    default: ""
+  pki:
+    description: With V(hand_out), return the certificates as well that the newest backup of O(client) holds, for a rebuild.
+    type: bool
+    default: false
   type:
     description: Kind of the backup. What V(incr) and V(diff) build on is made where it is missing.
     type: str
@@ -115,6 +128,14 @@ run:
   description: The run with C(ok), C(began), C(ended), C(seconds), C(error) and, with what was made or reached, C(result).
   returned: with O(action=backup), O(action=verify), O(action=drill) and O(action=restore)
   type: dict
+key:
+  description: Key of the client's files.
+  returned: with O(action=hand_out)
+  type: str
+files:
+  description: The certificates of the client, text by path.
+  returned: with O(action=hand_out)
+  type: dict
 plan:
   description: C(set), C(timeline) and C(options) of a restore.
   returned: in check mode with O(action=restore)
@@ -191,8 +212,11 @@ def main():
             "action": {
                 "type": "str",
                 "required": True,
-                "choices": ["setup", "backup", "verify", "drill", "restore", "undo", "forget", "files", "exported"],
+                "choices": ["setup", "backup", "verify", "drill", "restore", "undo", "forget", "files", "exported", "hand_out"],
             },
+            "base": {"type": "bool", "default": False},
+            "client": {"type": "str", "default": ""},
+            "pki": {"type": "bool", "default": False},
             "type": {"type": "str", "choices": ["full", "diff", "incr"], "default": "incr"},
             "confirm": {"type": "str", "default": ""},
             "set": {"type": "str", "default": ""},
@@ -214,7 +238,7 @@ def main():
             module.exit_json(changed=True, steps=["everything: nothing of it is there yet"])
         module.fail_json(msg=f"{COMMAND} is missing: run the role crm.platform.backup on this host first")
     if action == "setup":
-        said = direct(module, "setup", *(["--check"] if module.check_mode else []))
+        said = direct(module, "setup", *(["--check"] if module.check_mode else []), *(["--base"] if options["base"] else []))
         module.exit_json(changed=said["changed"], steps=said["steps"])
     if action == "restore":
         # What is refused is refused at once, in the words of the command.
@@ -226,6 +250,9 @@ def main():
         transient = ["systemd-run", "--quiet", "--wait", "--collect", "--unit=crm-platform-restore", "-p", "SyslogIdentifier=crm-platform-backup"]
         run = as_unit(module, "restore", [*transient, COMMAND, *restore_words(options)])
         module.exit_json(changed=True, run=run)
+    if action == "hand_out":
+        said = direct(module, "hand-out", options["client"], *(["--pki"] if options["pki"] else []))
+        module.exit_json(changed=False, **said)
     if module.check_mode:
         module.exit_json(changed=True)
     if action in ("backup", "drill", "verify"):

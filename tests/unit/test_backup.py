@@ -124,6 +124,9 @@ def test_the_verification_is_read_although_it_always_succeeds():
 
 POLICY = {
     "database": True,
+    "sets": True,
+    "files": True,
+    "key": True,
     "archive_command": "save",
     "full_max_hours": 180,
     "max_hours": 26,
@@ -139,6 +142,7 @@ def facts(**other):
     found = {
         "database": {"sets": [a_set()], "archiver": archiver},
         "files": {"snapshots": [{"id": "1", "time": NOW - HOUR}]},
+        "clients": {},
         "runs": {"backup": {"ok": True}},
         "killed": [],
         "drills": [{"ok": True, "ended": NOW - HOUR}],
@@ -160,7 +164,7 @@ def test_backups_that_are_well():
 @pytest.mark.parametrize(
     ("other", "check"),
     [
-        ({"database": {"error": "gone"}}, "repository"),
+        ({"database": {"error": "gone", "archiver": facts()["database"]["archiver"]}}, "repository"),
         ({"database": {"sets": [], "archiver": facts()["database"]["archiver"]}}, "age"),
         ({"database": {"sets": [a_set(ended=NOW - 27 * HOUR)], "archiver": facts()["database"]["archiver"]}}, "age"),
         ({"database": {"sets": [a_set(ended=NOW - 181 * HOUR), a_set("I", "incr")], "archiver": facts()["database"]["archiver"]}}, "age"),
@@ -191,7 +195,38 @@ def test_each_fault_is_told(other, check):
 
 
 def test_a_host_without_a_database_answers_for_its_files_only():
-    assert lib.judge({**POLICY, "database": False}, {**facts(drills=[]), "database": None}, NOW) == []
+    assert lib.judge({**POLICY, "database": False, "sets": False}, {**facts(drills=[]), "database": None}, NOW) == []
+
+
+def test_the_host_of_a_repository_answers_for_the_files_of_each_client():
+    policy = {**POLICY, "database": False, "files": False}
+    well = {"snapshots": [{"id": "1", "time": NOW - HOUR}], "forged": []}
+    found = facts(drills=[], files={"snapshots": []}, clients={"a": well})
+    found["database"]["archiver"] = None
+    assert lib.judge(policy, found, NOW) == []
+    found["clients"] = {"a": well, "b": {"snapshots": [], "forged": []}, "c": {**well, "forged": ["9"]}, "d": {"snapshots": [], "error": "gone"}}
+    assert [(one["check"], "of b" in one["message"], "of c" in one["message"]) for one in lib.judge(policy, found, NOW)] == [
+        ("files", True, False),
+        ("forged", False, True),
+        ("repository", False, False),
+    ]
+
+
+def test_a_client_does_not_ask_for_the_export_of_a_key_that_it_has_not():
+    assert lib.judge({**POLICY, "key": False}, facts(key_exported=False), NOW) == []
+
+
+def test_each_host_has_a_key_of_its_own():
+    assert len({lib.key_of("k", "a"), lib.key_of("k", "b"), lib.key_of("l", "a")}) == 3
+    assert lib.key_of("k", "a") == lib.key_of("k", "a") and len(lib.key_of("k", "a")) == 64
+
+
+def test_snapshots_of_false_times_are_seen():
+    known = {"looked": NOW - HOUR, "ids": ["old"]}
+    assert lib.forged([{"id": "old", "time": 5}, {"id": "new", "time": NOW - 60}, {"id": "late", "time": NOW - 25 * HOUR}], known, NOW) == []
+    assert lib.forged([{"id": "back", "time": NOW - 48 * HOUR}, {"id": "future", "time": NOW + HOUR}], known, NOW) == ["back", "future"]
+    # At the first look nobody knows better, but for what has not happened yet.
+    assert lib.forged([{"id": "old", "time": 5}, {"id": "future", "time": NOW + HOUR}], {}, NOW) == ["future"]
 
 
 def test_metrics_are_whole():

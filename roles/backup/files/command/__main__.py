@@ -27,6 +27,7 @@ def arguments() -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     setup = commands.add_parser("setup", help="have repository, key and first backup; what is there stays")
     setup.add_argument("--check", action="store_true", help="only say what is missing")
+    setup.add_argument("--base", action="store_true", help="only directories and keys")
     backup = commands.add_parser("backup", help="save the database and the files")
     backup.add_argument("kind", choices=list(rules.KINDS))
     commands.add_parser("status", help="look at everything and write the state file")
@@ -48,6 +49,9 @@ def arguments() -> argparse.Namespace:
     commands.add_parser("forget", help="remove the data directory that a restore replaced")
     files = commands.add_parser("files", help="bring the newest files back: all of this host, or what is below a path")
     files.add_argument("--path", default="")
+    hand_out = commands.add_parser("hand-out", help="on a repository's host: the key of a client's files; it is printed")
+    hand_out.add_argument("client")
+    hand_out.add_argument("--pki", action="store_true", help="and the certificates that it had saved")
     commands.add_parser("exported", help="remember that the repository's key was exported")
     return parser.parse_args()
 
@@ -63,9 +67,10 @@ def main() -> int:
         config = common.read_config()
         signal.signal(signal.SIGTERM, stopped)
         if chosen.command == "status":
+            save.take_over(config)
             result = look.write(config)
         elif chosen.command == "setup":
-            result = save.setup(config, chosen.check)
+            result = save.setup(config, chosen.check, chosen.base)
         elif chosen.command == "backup":
             result = save.backup(config, chosen.kind)
         elif chosen.command == "verify":
@@ -80,6 +85,8 @@ def main() -> int:
             result = bring_back.forget(config)
         elif chosen.command == "files":
             result = save.restore_files(config, chosen.path)
+        elif chosen.command == "hand-out":
+            result = save.hand_out(config, chosen.client, chosen.pki)
         else:
             result = save.exported(config)
     except (rules.BackupError, OSError) as exc:

@@ -108,10 +108,7 @@ def restore(config: dict, chosen: argparse.Namespace) -> dict:
             steps = plan(config, chosen)
             with common.recorded(config, "restore") as entry:
                 if steps["live"] and not chosen.no_safety_backup and not chosen.new_cluster:
-                    # A commit after the target, or recovery would not know that it has reached it.
-                    common.psql(config, "SELECT pg_current_xact_id(); SELECT pg_switch_wal()")
-                    common.say("backup of what is there")
-                    common.pgbackrest(config, "backup", "--type=incr")
+                    keep_what_is_there(config)
                 replace(config, chosen, steps)
                 kept = old(config) if os.path.isdir(old(config)) else None
                 entry["result"] = {
@@ -129,13 +126,24 @@ def restore(config: dict, chosen: argparse.Namespace) -> dict:
     return entry["result"]
 
 
+def keep_what_is_there(config: dict) -> None:
+    """A backup of the live database; where a host of its own keeps the repository, the log up to now is in it, and its next backup follows."""
+    # A commit after the target, or recovery would not know that it has reached it.
+    common.psql(config, "SELECT pg_current_xact_id(); SELECT pg_switch_wal()")
+    common.say("backup of what is there")
+    if common.kept_elsewhere(config):
+        common.pgbackrest(config, "check", "--archive-timeout=300")
+    else:
+        common.pgbackrest(config, "backup", "--type=incr")
+
+
 def take_over(config: dict) -> bool:
     """Make a repository that came from elsewhere this host's own; False where its database is live here already."""
-    save.make_directory(config["state"], "root", 0o700)
-    save.hand_key_on(config)
-    database = os.path.join(config["repository"], "database")
-    # Numbers of users differ from host to host.
-    common.run("chown", "--recursive", "postgres:postgres", database)
+    save.make_directory(config["state"], *save.directories(config)[config["state"]])
+    if not common.kept_elsewhere(config):
+        save.hand_key_on(config)
+        # Numbers of users differ from host to host.
+        common.run("chown", "--recursive", "postgres:postgres", os.path.join(config["repository"], "database"))
     stanza = rules.stanza_of(json.loads(common.pgbackrest(config, "info", "--output=json").stdout), config["stanza"])
     if common.remembered(config, "restoring.json", None):
         return True
@@ -196,7 +204,9 @@ def start(config: dict) -> None:
         answer = common.psql(config, "SELECT pg_is_in_recovery()", database="postgres", check=False)
         if answer == "f":
             return
-        if common.run("systemctl", "is-active", config["cluster"]["unit"], check=False).stdout.strip() not in ("active", "activating"):
+        shown = common.run("systemctl", "show", "--property", "ActiveState,NRestarts", config["cluster"]["unit"], check=False).stdout.split()
+        # systemd tries again and again what cannot come up.
+        if "NRestarts=0" not in shown or not {"ActiveState=active", "ActiveState=activating"} & set(shown):
             with log.open(encoding="utf-8", errors="replace") as file:
                 file.seek(behind)
                 words = [line.split("FATAL: ", 1)[1].strip() for line in file if "FATAL: " in line and "starting up" not in line]
@@ -239,8 +249,11 @@ def undo(config: dict) -> dict:
     try:
         with common.alone(config, "undo", resumes=("restore",)), common.recorded(config, "undo"):
             if not mark:
-                common.say("backup of what is there")
-                common.pgbackrest(config, "backup", "--type=incr", check=False)
+                try:
+                    keep_what_is_there(config)
+                except rules.BackupError as exc:
+                    # What is there may be why this is undone.
+                    common.say(f"it could not be saved: {exc}")
                 running = [name for name in CRM_UNITS if common.run("systemctl", "is-active", name, check=False).stdout.strip() == "active"]
                 common.remember(config, "restoring.json", {"began": int(time.time()), "in_place": False, "units": running})
                 if running:

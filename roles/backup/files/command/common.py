@@ -19,6 +19,8 @@ import typing as t
 import rules
 
 CONFIG = "/etc/crm-platform/backup.json"
+# Who owns the sets on a repository's host. The server that the database's host reaches is another user, who cannot remove them.
+KEEPER = "crm-backup"
 
 
 def say(text: str) -> None:
@@ -47,23 +49,59 @@ def run(*words: str, check: bool = True, text: str | None = None, **options) -> 
     """Run a program; BackupError with what it said where it fails."""
     done = subprocess.run(words, check=False, text=True, input=text, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/", **options)
     if check and done.returncode:
-        program = next(word for word in words if word not in ("setpriv",) and not word.startswith("--"))
+        program = next(word for word in words if word != "setpriv" and not word.startswith("--"))
         say((done.stderr + done.stdout).strip())
         raise rules.BackupError(f"{os.path.basename(program)} failed ({done.returncode}): {last_words(done.stderr + done.stdout)}")
     return done
 
 
+def as_user(user: str, *words: str, **options) -> subprocess.CompletedProcess:
+    return run("setpriv", f"--reuid={user}", "--regid=postgres", "--init-groups", *words, **options)
+
+
 def as_postgres(*words: str, **options) -> subprocess.CompletedProcess:
-    return run("setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", *words, **options)
+    return as_user("postgres", *words, **options)
+
+
+def keeps_for_others(config: dict) -> bool:
+    """Whether this is a repository's host."""
+    return config["mode"] == "host"
+
+
+def kept_elsewhere(config: dict) -> bool:
+    """Whether the repository is on a host of its own, and this one of those that it is for."""
+    return config["mode"] == "client"
 
 
 def pgbackrest(config: dict, command: str, *options: str, **more) -> subprocess.CompletedProcess:
-    return as_postgres("pgbackrest", f"--stanza={config['stanza']}", "--log-level-console=warn", *options, command, **more)
+    own = ("--log-level-file=off", f"--lock-path={state_path(config, 'lock-pgbackrest')}") if keeps_for_others(config) else ()
+    user = KEEPER if keeps_for_others(config) else "postgres"
+    return as_user(user, "pgbackrest", f"--stanza={config['stanza']}", "--log-level-console=warn", *own, *options, command, **more)
 
 
-def restic(config: dict, *words: str, **more) -> subprocess.CompletedProcess:
-    repository = os.path.join(config["repository"], "files")
-    return run("restic", "--repo", repository, "--password-file", config["key"], "--no-cache", *words, **more)
+def restic(config: dict, *words: str, client: str = "", **more) -> subprocess.CompletedProcess:
+    """restic on this host's repository of files; on a repository's host, on that of one of its clients."""
+    if keeps_for_others(config):
+        key = rules.key_of(pathlib.Path(config["key"]).read_text(encoding="ascii").strip(), client)
+        environment = {"PATH": os.environ.get("PATH", os.defpath), "RESTIC_PASSWORD": key, "HOME": "/nonexistent"}
+        repository = os.path.join(config["repository"], "files", client)
+        return as_user(KEEPER, "restic", "--repo", repository, "--no-cache", *words, env=environment, **more)
+    if kept_elsewhere(config):
+        peer = config["peer"]
+        place = ("--repo", f"rest:https://{peer['host']}:{peer['files_port']}/{config['name']}/", "--cacert", config["tls"]["authority"])
+        place += ("--tls-client-cert", certificate(config))
+    else:
+        place = ("--repo", os.path.join(config["repository"], "files"))
+    return run("restic", *place, "--password-file", config["key"], "--no-cache", *words, **more)
+
+
+def certificate(config: dict) -> str:
+    """This host's certificate and key in one file, as restic wants them."""
+    path = state_path(config, "client.pem")
+    text = "".join(pathlib.Path(config["tls"][name]).read_text(encoding="ascii") for name in ("certificate", "key"))
+    if not os.path.exists(path) or pathlib.Path(path).read_text(encoding="ascii") != text:
+        write_whole(path, text)
+    return path
 
 
 def psql(config: dict, query: str, socket: str = "", database: str = "", check: bool = True) -> str:

@@ -17,7 +17,7 @@ import rules
 
 def database(config: dict) -> dict:
     """Sets, log and archiver; `error` where the repository does not answer."""
-    found: dict = {"sets": [], "archiver": archiver(config)}
+    found: dict = {"sets": [], "archiver": archiver(config) if config["policy"]["database"] else None}
     try:
         info = json.loads(common.pgbackrest(config, "info", "--output=json").stdout)
         stanza = rules.stanza_of(info, config["stanza"])
@@ -49,13 +49,33 @@ def moment(text: str) -> int:
     return int(datetime.datetime.fromisoformat(re.sub(r"\.\d+", "", text).replace("Z", "+00:00")).timestamp())
 
 
-def files(config: dict) -> dict:
+def files(config: dict, client: str = "") -> dict:
     """Snapshots of the files; `error` where the repository does not answer."""
     try:
-        shown = json.loads(common.restic(config, "--no-lock", "snapshots", "--json").stdout)
+        shown = json.loads(common.restic(config, "--no-lock", "snapshots", "--json", client=client).stdout)
         return {"snapshots": sorted(({"id": one["short_id"], "time": moment(one["time"])} for one in shown or []), key=lambda one: one["time"])}
-    except (rules.BackupError, ValueError, KeyError) as exc:
-        return {"snapshots": [], "error": f"the repository of the files: {exc}"}
+    except (rules.BackupError, OSError, ValueError, KeyError) as exc:
+        return {"snapshots": [], "error": f"the repository of the files{' of ' + client if client else ''}: {exc}"}
+
+
+def clients(config: dict) -> dict:
+    """{host: snapshots of its files, those among them that came with a false time}"""
+    found = {}
+    known = common.remembered(config, "snapshots.json", {})
+    for client in config["clients"]:
+        found[client] = files(config, client)
+        found[client]["forged"] = rules.forged(found[client]["snapshots"], known.get(client, {}), time.time())
+    return found
+
+
+def learn(config: dict, found: dict) -> None:
+    """Remember which snapshots were there now."""
+    known = common.remembered(config, "snapshots.json", {})
+    for client, one in found.items():
+        if not one.get("error"):
+            ids = [snapshot["id"] for snapshot in one["snapshots"] if snapshot["id"] not in one["forged"]]
+            known[client] = {"looked": int(time.time()), "ids": ids}
+    common.remember(config, "snapshots.json", known)
 
 
 def timers(config: dict) -> dict:
@@ -69,7 +89,9 @@ def timers(config: dict) -> dict:
 
 
 def space(config: dict) -> dict | None:
-    """Of the file system that holds the repository."""
+    """Of the file system that holds the repository; None where that is another host's."""
+    if common.kept_elsewhere(config):
+        return None
     try:
         stat = os.statvfs(config["repository"])
     except OSError:
@@ -91,7 +113,8 @@ def look(config: dict) -> dict:
     """The facts that `rules.judge` takes."""
     exported = common.remembered(config, "exported.json", {})
     facts = {
-        "files": files(config),
+        "files": files(config) if config["policy"]["files"] else {"snapshots": []},
+        "clients": clients(config),
         "runs": common.remembered(config, "runs.json", {}),
         "killed": killed(config),
         "drills": common.remembered(config, "drills.json", []),
@@ -101,14 +124,20 @@ def look(config: dict) -> dict:
         "space": space(config),
         "key_exported": bool(exported) and exported.get("fingerprint") == common.fingerprint(config),
     }
-    if config["policy"]["database"]:
+    if config["policy"]["sets"]:
         facts["database"] = database(config)
     return facts
+
+
+def summed(found: dict) -> dict:
+    """The number of snapshots, and the last of them."""
+    return {"snapshots": len(found["snapshots"]), "last": found["snapshots"][-1] if found["snapshots"] else None}
 
 
 def state(config: dict) -> dict:
     """The whole state, as the state file, the health checks and the module backup_info tell it."""
     facts, now = look(config), time.time()
+    learn(config, facts["clients"])
     problems = rules.judge(config["policy"], facts, now)
     drills = facts["drills"]
     result = {
@@ -116,8 +145,9 @@ def state(config: dict) -> dict:
         "written": int(now),
         "ok": not rules.hard(problems),
         "problems": problems,
-        "repository": config["repository"],
-        "files": {"snapshots": len(facts["files"]["snapshots"]), "last": facts["files"]["snapshots"][-1] if facts["files"]["snapshots"] else None},
+        "repository": f"{config['peer']['host']}:{config['repository']}" if common.kept_elsewhere(config) else config["repository"],
+        "files": summed(facts["files"]),
+        "clients": {client: summed(one) for client, one in facts["clients"].items()},
         "runs": facts["runs"],
         "drill": {"last": drills[-1] if drills else None, "history": drills[-20:]},
         "space": facts["space"],

@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
 import pathlib
+import pwd
 import secrets
 import shutil
 import string
+import tempfile
 import time
 import typing as t
 
@@ -21,31 +24,40 @@ import rules
 WAIT = 3600
 
 
-def owned(path: str, owner: str, mode: int) -> bool:
+def owned(path: str, owner: str, group: str, mode: int) -> bool:
     """Whether a directory is there, with these rights."""
     try:
         found = os.stat(path)
     except FileNotFoundError:
         return False
-    return (found.st_uid, found.st_mode & 0o777) == (uid(owner), mode)
+    return (found.st_uid, found.st_gid, found.st_mode & 0o7777) == (pwd.getpwnam(owner).pw_uid, grp.getgrnam(group).gr_gid, mode)
 
 
-def uid(name: str) -> int:
-    import pwd
-
-    return pwd.getpwnam(name).pw_uid
-
-
-def directories(config: dict) -> dict[str, tuple[str, int]]:
-    wanted = {config["state"]: ("root", 0o700), config["repository"]: ("root", 0o711), os.path.join(config["repository"], "files"): ("root", 0o700)}
+def directories(config: dict) -> dict[str, tuple[str, str, int]]:
+    """{path: (owner, group, mode)}"""
+    # On a repository's host another user has to get through to its own part.
+    wanted = {config["state"]: ("root", "root", 0o711 if common.keeps_for_others(config) else 0o700)}
+    wanted[os.path.dirname(config["key"])] = ("root", "root", 0o700)
+    if common.kept_elsewhere(config):
+        return wanted
+    wanted[config["repository"]] = ("root", "root", 0o711)
+    files, database = (os.path.join(config["repository"], name) for name in ("files", "database"))
+    if common.keeps_for_others(config):
+        keeper = common.KEEPER
+        wanted[common.state_path(config, "lock-pgbackrest")] = (keeper, "postgres", 0o700)
+        wanted[files] = (keeper, "postgres", 0o700)
+        # What is made below it belongs to the group that the server is in, and that may read.
+        wanted[database] = (keeper, "postgres", 0o2750)
+        return wanted
+    wanted[files] = ("root", "root", 0o700)
     if config["policy"]["database"]:
-        wanted[os.path.join(config["repository"], "database")] = ("postgres", 0o750)
+        wanted[database] = ("postgres", "postgres", 0o750)
     return wanted
 
 
-def make_directory(path: str, owner: str, mode: int) -> None:
+def make_directory(path: str, owner: str, group: str, mode: int) -> None:
     os.makedirs(path, exist_ok=True)
-    shutil.chown(path, owner, owner)
+    shutil.chown(path, owner, group)
     os.chmod(path, mode)
 
 
@@ -79,37 +91,68 @@ def unfinished(config: dict) -> None:
         raise rules.BackupError("a restore was killed half-way: put the old data back with `crm-platform-backup undo`, or run the restore again")
 
 
+def base(config: dict) -> list[str]:
+    """What is missing of directories and keys, in the order in which it is made."""
+    steps = [f"directory {path}" for path, rights in directories(config).items() if not owned(path, *rights)]
+    if not os.path.exists(config["key"]):
+        if common.kept_elsewhere(config):
+            raise rules.BackupError(f"{config['key']} is missing: run the role crm.platform.backup, which has it from {config['peer']['host']}")
+        steps.append("key")
+    if config["policy"]["sets"] and not common.kept_elsewhere(config) and ("key" in steps or key_differs(config)):
+        steps.append("key for pgBackRest")
+    return steps
+
+
 def missing(config: dict) -> list[str]:
     """What a host lacks until its backups can be relied on, in the order in which it is made."""
-    steps = [f"directory {path}" for path, (owner, mode) in directories(config).items() if not owned(path, owner, mode)]
-    if not os.path.exists(config["key"]):
-        steps.append("key")
-    files = os.path.join(config["repository"], "files")
-    if not os.path.exists(os.path.join(files, "config")):
-        steps.append("files repository")
+    steps = base(config)
+    if config["policy"]["sets"] and not common.kept_elsewhere(config):
+        steps += missing_sets(config, "key for pgBackRest" not in steps)
     if config["policy"]["database"]:
-        if "key" in steps or key_differs(config):
-            steps.append("key for pgBackRest")
-        stanza = os.path.join(config["repository"], "database", "archive", config["stanza"], "archive.info")
-        sets = []
-        if not os.path.exists(stanza):
-            steps.append("stanza")
-        elif "key for pgBackRest" not in steps:
-            known = rules.stanza_of(json.loads(common.pgbackrest(config, "info", "--output=json").stdout), config["stanza"])
-            sets = rules.sets_of(known)
-            check_system(config, known)
-        live = look.archiver(config)
-        if live is None:
-            raise rules.BackupError(f"PostgreSQL {config['cluster']['version']}/main does not answer; start it first")
-        if not live["mode"]:
-            steps.append("restart of PostgreSQL with archive_mode")
-        if live["command"] != config["policy"]["archive_command"]:
-            steps.append("archive_command")
-        if not any(one.kind == "full" for one in sets):
-            steps.append("first backup")
-    if "first backup" not in steps and not (os.path.isdir(os.path.join(files, "snapshots")) and os.listdir(os.path.join(files, "snapshots"))):
-        steps.append("first backup of the files")
+        steps += missing_archive(config)
+    if config["policy"]["files"]:
+        found = missing_files(config, steps)
+        # The first full backup has the files in it.
+        steps += [step for step in found if not (step == "first backup of the files" and "first backup" in steps)]
     return steps
+
+
+def missing_sets(config: dict, readable: bool) -> list[str]:
+    """Of the stanza and its sets, on the host that has the repository."""
+    if not os.path.exists(os.path.join(config["repository"], "database", "archive", config["stanza"], "archive.info")):
+        return ["stanza", "first backup"]
+    if not readable:
+        return ["first backup"]
+    known = rules.stanza_of(json.loads(common.pgbackrest(config, "info", "--output=json").stdout), config["stanza"])
+    if config["policy"]["database"]:
+        check_system(config, known)
+    return [] if any(one.kind == "full" for one in rules.sets_of(known)) else ["first backup"]
+
+
+def missing_archive(config: dict) -> list[str]:
+    """Of PostgreSQL's settings, on the database's host."""
+    live = look.archiver(config)
+    if live is None:
+        raise rules.BackupError(f"PostgreSQL {config['cluster']['version']}/main does not answer; start it first")
+    steps = [] if live["mode"] else ["restart of PostgreSQL with archive_mode"]
+    return steps if live["command"] == config["policy"]["archive_command"] else [*steps, "archive_command"]
+
+
+def missing_files(config: dict, steps: list[str]) -> list[str]:
+    """Of the repository of the files, and of the first snapshot in it."""
+    if common.kept_elsewhere(config):
+        # It is asked once: the answer takes a second.
+        done = common.restic(config, "--no-lock", "snapshots", "--json", check=False) if not steps else None
+        if done is None or done.returncode:
+            unreachable = done is not None and "unable to open config file" not in done.stderr
+            if unreachable:
+                raise rules.BackupError(f"the repository of the files on {config['peer']['host']}: {common.last_words(done.stderr)}")
+            return ["files repository", "first backup of the files"]
+        return [] if json.loads(done.stdout) else ["first backup of the files"]
+    files = os.path.join(config["repository"], "files")
+    found = [] if os.path.exists(os.path.join(files, "config")) else ["files repository"]
+    there = os.path.isdir(os.path.join(files, "snapshots")) and os.listdir(os.path.join(files, "snapshots"))
+    return found if there else [*found, "first backup of the files"]
 
 
 def check_system(config: dict, stanza: dict) -> None:
@@ -122,30 +165,30 @@ def check_system(config: dict, stanza: dict) -> None:
         )
 
 
-def setup(config: dict, check: bool) -> dict:
-    """Have everything that backups need, and the first of them; {changed, steps}."""
+def setup(config: dict, check: bool, base_only: bool = False) -> dict:
+    """Have everything that backups need, and the first of them; {changed, steps}.
+
+    :param base_only: directories and keys, which a repository's host has to have before its clients come.
+    """
+    state = directories(config)[config["state"]]
     if not check:
-        make_directory(config["state"], "root", 0o700) if not owned(config["state"], "root", 0o700) else None
+        make_directory(config["state"], *state) if not owned(config["state"], *state) else None
         unfinished(config)
-    steps = missing(config)
-    since = common.remembered(config, "since.json", None)
-    if since and any(step in ("stanza", "files repository") for step in steps):
-        raise rules.BackupError(
-            f"{config['repository']} holds no repository, but backups were made into it since {rules.utc(since['time'])}: mount what belongs there;"
-            f" where it is lost, remove {common.state_path(config, 'since.json')} to begin anew"
-        )
-    if since and "key" in steps:
-        raise rules.BackupError(f"{config['key']} is missing, and without it nobody reads the repository {config['repository']}: put it back from its export")
+    steps = base(config) if base_only else missing(config)
+    since = common.remembered(config, "since.json", {})
+    # A repository elsewhere is another one, and begins when it is first used.
+    if since.get("place") == place(config):
+        refuse_to_begin_anew(config, steps, since["time"])
     if check or not steps:
         return {"changed": bool(steps), "steps": steps}
     with common.alone(config, "setup", WAIT):
-        for path, (owner, mode) in directories(config).items():
-            make_directory(path, owner, mode)
+        for path, rights in directories(config).items():
+            make_directory(path, *rights)
         actions: dict[str, t.Callable] = {
             "key": lambda: make_key(config),
             "key for pgBackRest": lambda: hand_key_on(config),
-            "stanza": lambda: common.pgbackrest(config, "stanza-create"),
-            "files repository": lambda: common.restic(config, "init", "--repository-version", "2"),
+            "stanza": lambda: make_stanza(config),
+            "files repository": lambda: make_files_repository(config),
             "restart of PostgreSQL with archive_mode": lambda: common.run("systemctl", "restart", config["cluster"]["unit"]),
             "archive_command": lambda: common.run("systemctl", "reload", config["cluster"]["unit"]),
         }
@@ -157,10 +200,60 @@ def setup(config: dict, check: bool) -> dict:
             wait_for_archive(config)
     if "first backup" in steps or "first backup of the files" in steps:
         backup(config, "full" if "first backup" in steps else "incr")
-    if since is None:
-        common.remember(config, "since.json", {"time": int(time.time())})
-    look.write(config)
+    if not base_only:
+        if since.get("place") != place(config):
+            common.remember(config, "since.json", {"time": int(time.time()), "place": place(config)})
+        look.write(config)
     return {"changed": True, "steps": steps}
+
+
+def place(config: dict) -> str:
+    return f"{config['repository']} on {config['peer']['host']}" if common.kept_elsewhere(config) else config["repository"]
+
+
+def refuse_to_begin_anew(config: dict, steps: list[str], since: float) -> None:
+    """What was there once and is not any more is to be brought back, not to be made anew in silence."""
+    if any(step in ("stanza", "files repository") for step in steps):
+        raise rules.BackupError(
+            f"{place(config)} holds no repository, but backups were made into it since {rules.utc(since)}: mount what belongs there;"
+            f" where it is lost, remove {common.state_path(config, 'since.json')} to begin anew"
+        )
+    if "key" in steps:
+        raise rules.BackupError(f"{config['key']} is missing, and without it nobody reads the repository {place(config)}: put it back from its export")
+
+
+def make_stanza(config: dict) -> None:
+    common.pgbackrest(config, "stanza-create")
+    take_over(config)
+
+
+def make_files_repository(config: dict) -> None:
+    # A run that was killed may have made it after it was looked for.
+    if common.restic(config, "--no-lock", "cat", "config", check=False).returncode:
+        common.restic(config, "init", "--repository-version", "2")
+
+
+def take_over(config: dict) -> None:
+    """On a repository's host: what the server has received belongs to the keeper from now on.
+
+    The server that the database's host reaches runs as postgres. In directories with the sticky bit it may add, but not remove or
+    replace what is another user's: so a database's host that fell cannot take old log or sets with it.
+    """
+    if not common.keeps_for_others(config):
+        return
+    keeper, server = pwd.getpwnam(common.KEEPER).pw_uid, pwd.getpwnam("postgres").pw_uid
+    archive = os.path.join(config["repository"], "database", "archive", config["stanza"])
+    for dummy, dummy, files, handle in os.fwalk(archive):
+        os.fchown(handle, keeper, -1)
+        os.fchmod(handle, 0o3770)
+        for name in files:
+            # One that is being written has this end, and is renamed when it is whole.
+            if not name.endswith(".pgbackrest.tmp"):
+                try:
+                    if os.stat(name, dir_fd=handle, follow_symlinks=False).st_uid == server:
+                        os.chown(name, keeper, -1, dir_fd=handle, follow_symlinks=False)
+                except FileNotFoundError:
+                    pass
 
 
 def wait_for_archive(config: dict) -> None:
@@ -168,7 +261,9 @@ def wait_for_archive(config: dict) -> None:
     for dummy in range(40):
         live = look.archiver(config)
         if live and live["command"] == config["policy"]["archive_command"] and live["mode"]:
-            common.pgbackrest(config, "check", "--archive-timeout=60")
+            # A repository's host looks itself, once it has made the stanza.
+            if not common.kept_elsewhere(config):
+                common.pgbackrest(config, "check", "--archive-timeout=60")
             return
         time.sleep(0.25)
     raise rules.BackupError(f"PostgreSQL did not take up archive_command; see `journalctl -u {config['cluster']['unit']}`")
@@ -181,9 +276,7 @@ def backup(config: dict, kind: str) -> dict:
         with common.alone(config, "backup", WAIT), common.recorded(config, "backup") as entry:
             unfinished(config)
             errors = []
-            for name, action in (("database", save_database), ("files", save_files)):
-                if name == "database" and not config["policy"]["database"]:
-                    continue
+            for name, action in parts(config):
                 try:
                     result[name] = action(config, kind)
                 except (rules.BackupError, OSError, ValueError) as exc:
@@ -196,8 +289,21 @@ def backup(config: dict, kind: str) -> dict:
     return result
 
 
+def parts(config: dict) -> list[tuple[str, t.Callable]]:
+    """What a backup does on this host."""
+    found: list[tuple[str, t.Callable]] = []
+    if config["policy"]["sets"] and not common.kept_elsewhere(config):
+        found.append(("database", save_database))
+    if config["policy"]["files"]:
+        found.append(("files", save_files))
+    if common.keeps_for_others(config):
+        found.append(("expired", expire_files))
+    return found
+
+
 def save_database(config: dict, kind: str) -> dict:
     common.say(f"{rules.KINDS[kind]} backup of the database")
+    take_over(config)
     common.pgbackrest(config, "backup", f"--type={kind}")
     stanza = rules.stanza_of(json.loads(common.pgbackrest(config, "info", "--output=json").stdout), config["stanza"])
     made = rules.sets_of(stanza)[-1]
@@ -213,9 +319,8 @@ def save_files(config: dict, kind: str) -> dict:
     common.restic(config, "unlock", check=False)
     done = common.restic(config, "backup", "--json", "--host", config["name"], "--tag", kind, *excluded, "--", *paths)
     summary = next(one for one in map(json.loads, reversed(done.stdout.splitlines())) if one.get("message_type") == "summary")
-    keep = [word for name, count in config["files_keep"].items() for word in (f"--keep-{name}", str(count))]
-    # Pruning reads and writes much; it goes with the full backup.
-    common.restic(config, "forget", "--quiet", *keep, *(["--prune"] if kind == "full" else []))
+    if not common.kept_elsewhere(config):
+        expire(config, kind)
     return {
         "snapshot": summary["snapshot_id"],
         "files": summary["total_files_processed"],
@@ -225,8 +330,30 @@ def save_files(config: dict, kind: str) -> dict:
     }
 
 
+def expire(config: dict, kind: str, client: str = "") -> None:
+    """Forget the snapshots that the retention does not keep."""
+    keep = [word for name, count in config["files_keep"].items() for word in (f"--keep-{name}", str(count))]
+    # Pruning reads and writes much; it goes with the full backup.
+    common.restic(config, "forget", "--quiet", *keep, *(["--prune"] if kind == "full" else []), client=client)
+
+
+def expire_files(config: dict, kind: str) -> list[str]:
+    """On a repository's host, whose clients can add and not remove: the clients whose snapshots were looked through."""
+    done = []
+    found = look.clients(config)
+    for client, one in found.items():
+        # What one that fell has sent in with false times would drive out what is true.
+        if one["snapshots"] and not one["forged"]:
+            common.restic(config, "unlock", check=False, client=client)
+            expire(config, kind, client)
+            done.append(client)
+    return done
+
+
 def verify(config: dict) -> dict:
     """Read both repositories whole. What is wrong stays in the state until a later verification finds nothing."""
+    if common.kept_elsewhere(config):
+        raise rules.BackupError(f"the repository is on {config['peer']['host']}; verify it there")
     try:
         with common.alone(config, "verify", WAIT), common.recorded(config, "verify"):
             complaints = inspect(config)
@@ -240,14 +367,15 @@ def verify(config: dict) -> dict:
 def inspect(config: dict) -> list[str]:
     """Complaints about both repositories, remembered as well."""
     complaints = []
-    if config["policy"]["database"]:
+    if config["policy"]["sets"]:
         done = common.pgbackrest(config, "verify", "--output=text", "--verbose", check=False)
         complaints += [f"database: {one}" for one in rules.verified(done.stdout)]
         if done.returncode:
             complaints.append(f"database: {common.last_words(done.stderr + done.stdout)}")
-    done = common.restic(config, "check", "--read-data", check=False)
-    if done.returncode:
-        complaints.append(f"files: {common.last_words(done.stderr)}")
+    for client in config["clients"] or [""]:
+        done = common.restic(config, "check", "--read-data", check=False, client=client)
+        if done.returncode:
+            complaints.append(f"files{' of ' + client if client else ''}: {common.last_words(done.stderr)}")
     common.remember(config, "verify.json", {"time": int(time.time()), "complaints": complaints})
     return complaints
 
@@ -255,12 +383,29 @@ def inspect(config: dict) -> list[str]:
 def restore_files(config: dict, path: str) -> dict:
     """The newest files of this host, or those below a path, to where they were."""
     # On a host that is being rebuilt the state was not made yet.
-    make_directory(config["state"], "root", 0o700)
+    make_directory(config["state"], *directories(config)[config["state"]])
     with common.alone(config, "files", WAIT):
         include = ["--include", path] if path else []
         common.say(f"bringing back {path or 'all files'}")
         common.restic(config, "--no-lock", "restore", "latest", "--host", config["name"], "--target", "/", *include)
     return {"path": path or "/"}
+
+
+def hand_out(config: dict, client: str, pki: bool) -> dict:
+    """What a client needs: the key of its files; for one that is rebuilt its certificates as well, which it had saved."""
+    if not common.keeps_for_others(config) or client not in config["clients"]:
+        raise rules.BackupError(f"{config['name']} keeps no backups of {client}; it keeps those of {', '.join(config['clients']) or 'nobody'}")
+    found: dict = {"key": rules.key_of(pathlib.Path(config["key"]).read_text(encoding="ascii").strip(), client), "files": {}}
+    if pki:
+        with tempfile.TemporaryDirectory(dir="/run") as place:
+            shutil.chown(place, common.KEEPER, "postgres")
+            common.restic(config, "--no-lock", "restore", "latest", "--target", place, "--include", config["pki"], client=client)
+            for path in sorted(pathlib.Path(place).rglob("*")):
+                if path.is_file():
+                    found["files"][f"/{path.relative_to(place)}"] = path.read_text(encoding="ascii")
+        if not found["files"]:
+            raise rules.BackupError(f"the newest backup of {client} holds no {config['pki']}")
+    return found
 
 
 def exported(config: dict) -> dict:
