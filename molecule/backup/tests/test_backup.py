@@ -29,6 +29,10 @@ testinfra_hosts = ["crm-backup-server"]
 SERVER, KEEPER, SPARE = "crm-backup-server", "crm-backup-keeper", "crm-backup-spare"
 REPOSITORY = "/var/backups/crm-platform"
 SETS = f"find {REPOSITORY}/database/backup/crm -maxdepth 1 -type d -name '2*' | sort"
+RESTIC = (
+    f"restic --repo rest:https://{KEEPER}:8433/{SERVER}/ --no-cache --cacert /etc/crm-platform/pki/ca.crt"
+    " --tls-client-cert /var/lib/crm-platform/backup/client.pem --password-file /etc/crm-platform/secrets/backup_files_key"
+)
 # As many as one wants to wait for: CRM_BACKUP_KILLS=10.
 KILLS = int(os.environ.get("CRM_BACKUP_KILLS", "1"))
 
@@ -98,8 +102,14 @@ def test_strangers_are_kept_out(lab):
             done = lab.spare.run("timeout", "3", "bash", "-c", f"echo > /dev/tcp/{host.address}/{port}", check=False)
             assert done.returncode != 0, f"{host.name}:{port} answers a stranger"
     # Whom the firewall lets in still needs a certificate of the platform's authority.
-    said = lab.server.sh(f"curl -sS --cacert /etc/crm-platform/pki/ca.crt https://{KEEPER}:8433/{SERVER}/config 2>&1 || true")
-    assert "certificate" in said and "data" not in said
+    ask = (
+        "import http.client, ssl; context = ssl.create_default_context(cafile='/etc/crm-platform/pki/ca.crt'); CERTIFICATE"
+        f"asked = http.client.HTTPSConnection('{KEEPER}', 8433, context=context); asked.request('GET', '/{SERVER}/config'); print(asked.getresponse().status)"
+    )
+    known = "context.load_cert_chain('/etc/crm-platform/pki/host.crt', '/etc/crm-platform/pki/host.key');"
+    assert lab.server.run("python3", "-c", ask.replace("CERTIFICATE", known)).stdout == "200\n"
+    refused = lab.server.run("python3", "-c", ask.replace("CERTIFICATE", ""), check=False)
+    assert refused.returncode != 0 and "alert" in refused.stderr, refused.stdout + refused.stderr
 
 
 def test_the_server_cannot_remove_what_the_repository_has(lab):
@@ -108,41 +118,39 @@ def test_the_server_cannot_remove_what_the_repository_has(lab):
     kept = lab.keeper.sh(f"find {REPOSITORY}/database -type f | sort")
     pgbackrest = "runuser -u postgres -- pgbackrest --stanza=crm --log-level-console=error"
     newest = before.split()[-1].rsplit("/", 1)[-1]
-    attempts = [
-        f"{pgbackrest} expire --set={newest} 2>&1",
-        f"{pgbackrest} stanza-delete --force 2>&1",
-        f"{pgbackrest} --repo1-retention-full=1 backup --type=full 2>&1",
-        # Below every check of a command: the protocol's own call to remove.
-        f"{pgbackrest} repo-rm --recurse backup/crm 2>&1",
-        f"{pgbackrest} repo-rm --recurse archive/crm 2>&1",
-        f"{pgbackrest} repo-rm backup/crm/backup.info 2>&1",
-        f"echo nothing | {pgbackrest} repo-put --raw backup/crm/{newest}/backup.manifest 2>&1",
-    ]
-    for attempt in attempts:
-        said = lab.server.sh(f"{attempt}; echo ended with $?")
+    for attempt in (
+        f"expire --set={newest}",
+        "stanza-delete --force",
+        "--repo1-retention-full=1 backup --type=full",
+        f"repo-put --raw backup/crm/{newest}/backup.manifest < /dev/null",
+    ):
+        said = lab.server.sh(f"{pgbackrest} {attempt} 2>&1; echo ended with $?")
         assert "ended with 0" not in said, attempt + said
-    assert lab.keeper.sh(SETS) == before
-    missing = set(kept.split()) - set(lab.keeper.sh(f"find {REPOSITORY}/database -type f | sort").split())
-    assert missing == set()
-    # Of its own files as well: it adds, and that is all.
-    restic = (
-        f"restic --repo rest:https://{KEEPER}:8433/{SERVER}/ --no-cache --cacert /etc/crm-platform/pki/ca.crt"
-        " --tls-client-cert /var/lib/crm-platform/backup/client.pem --password-file /etc/crm-platform/secrets/backup_files_key"
+    # Whoever speaks the protocol itself has at most the rights of its server's user.
+    lab.keeper.sh(
+        f"cd {REPOSITORY}/database; runuser -u postgres -- sh -c 'rm -rf backup/crm archive/crm/*; mv backup/crm backup/x; mv archive/crm/* archive/;"
+        " find . -type f -exec truncate -s 0 {} +; find . -exec chmod 777 {} +' 2> /dev/null; true"
     )
-    snapshots = f"{restic} snapshots --json"
-    was = [one["id"] for one in json.loads(lab.server.sh(snapshots))]
-    said = lab.server.sh(f"{restic} forget --prune --keep-last 1 --group-by '' {was[0]} 2>&1; {restic} forget {was[0]} 2>&1; true")
-    assert [one["id"] for one in json.loads(lab.server.sh(snapshots))] == was and "403" in said, said
-    assert lab.state(lab.keeper)["ok"]
+    assert lab.keeper.sh(SETS) == before
+    assert set(kept.split()) <= set(lab.keeper.sh(f"find {REPOSITORY}/database -type f | sort").split())
+    # Of its own files as well: it adds, and that is all.
+    was = [one["id"] for one in json.loads(lab.server.sh(f"{RESTIC} snapshots --json"))]
+    remove = (
+        "import http.client, ssl; context = ssl.create_default_context(cafile='/etc/crm-platform/pki/ca.crt');"
+        "context.load_cert_chain('/etc/crm-platform/pki/host.crt', '/etc/crm-platform/pki/host.key');"
+        f"asked = http.client.HTTPSConnection('{KEEPER}', 8433, context=context);"
+        f"asked.request('DELETE', '/{SERVER}/snapshots/{was[0]}'); print(asked.getresponse().status)"
+    )
+    assert lab.server.run("python3", "-c", remove).stdout == "403\n"
+    assert [one["id"] for one in json.loads(lab.server.sh(f"{RESTIC} snapshots --json"))] == was
+    # And nothing of all that has done damage.
+    lab.keeper.run("crm-platform-backup", "verify")
+    assert lab.problems(lab.keeper) == set()
 
 
 def test_snapshots_with_a_false_time_do_not_drive_out_the_true_ones(lab):
-    restic = (
-        f"restic --repo rest:https://{KEEPER}:8433/{SERVER}/ --no-cache --cacert /etc/crm-platform/pki/ca.crt"
-        " --tls-client-cert /var/lib/crm-platform/backup/client.pem --password-file /etc/crm-platform/secrets/backup_files_key"
-    )
     lab.keeper.run("crm-platform-backup", "status")
-    lab.server.sh(f"{restic} backup --time '2031-01-01 00:00:00' --host {SERVER} /etc/hostname 2>&1")
+    lab.server.sh(f"{RESTIC} backup --time '2031-01-01 00:00:00' --host {SERVER} /etc/hostname 2>&1")
     assert "forged" in lab.problems(lab.keeper)
     outcome = lab.run("backup_info")
     assert outcome.rc != 0 and "time at which it did not come" in outcome.failure

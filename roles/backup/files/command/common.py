@@ -74,9 +74,12 @@ def kept_elsewhere(config: dict) -> bool:
 
 
 def pgbackrest(config: dict, command: str, *options: str, **more) -> subprocess.CompletedProcess:
-    own = ("--log-level-file=off", f"--lock-path={state_path(config, 'lock-pgbackrest')}") if keeps_for_others(config) else ()
-    user = KEEPER if keeps_for_others(config) else "postgres"
-    return as_user(user, "pgbackrest", f"--stanza={config['stanza']}", "--log-level-console=warn", *own, *options, command, **more)
+    words = ("pgbackrest", f"--stanza={config['stanza']}", "--log-level-console=warn", *options, command)
+    if not keeps_for_others(config):
+        return as_postgres(*words, **more)
+    # Locks and logs in the configuration are the server's, who is another user. Not every command knows these options.
+    own = {"PGBACKREST_LOCK_PATH": state_path(config, "lock-pgbackrest"), "PGBACKREST_LOG_LEVEL_FILE": "off"}
+    return as_user(KEEPER, *words, env={**os.environ, **own}, **more)
 
 
 def restic(config: dict, *words: str, client: str = "", **more) -> subprocess.CompletedProcess:
