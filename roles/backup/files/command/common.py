@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 import time
@@ -21,6 +22,8 @@ import rules
 CONFIG = "/etc/crm-platform/backup.json"
 # Who owns the sets on a repository's host. The server that the database's host reaches is another user, who cannot remove them.
 KEEPER = "crm-backup"
+# Seconds within which the repository's host has to answer.
+REACH = 5
 
 
 def say(text: str) -> None:
@@ -75,6 +78,8 @@ def kept_elsewhere(config: dict) -> bool:
 
 def pgbackrest(config: dict, command: str, *options: str, **more) -> subprocess.CompletedProcess:
     words = ("pgbackrest", f"--stanza={config['stanza']}", "--log-level-console=warn", *options, command)
+    if kept_elsewhere(config):
+        reach(config, "database_port")
     if not keeps_for_others(config):
         return as_postgres(*words, **more)
     # Locks and logs in the configuration are the server's, who is another user. Not every command knows these options.
@@ -91,11 +96,21 @@ def restic(config: dict, *words: str, client: str = "", **more) -> subprocess.Co
         return as_user(KEEPER, "restic", "--repo", repository, "--no-cache", *words, env=environment, **more)
     if kept_elsewhere(config):
         peer = config["peer"]
+        reach(config, "files_port")
         place = ("--repo", f"rest:https://{peer['host']}:{peer['files_port']}/{config['name']}/", "--cacert", config["tls"]["authority"])
         place += ("--tls-client-cert", certificate(config))
     else:
         place = ("--repo", os.path.join(config["repository"], "files"))
     return run("restic", *place, "--password-file", config["key"], "--no-cache", *words, **more)
+
+
+def reach(config: dict, port: str) -> None:
+    """Refuse at once where the repository's host does not answer; restic would try for a quarter of an hour."""
+    peer = (config["peer"]["host"], config["peer"][port])
+    try:
+        socket.create_connection(peer, timeout=REACH).close()
+    except OSError as exc:
+        raise rules.BackupError(f"{peer[0]}:{peer[1]} does not answer ({exc})") from None
 
 
 def certificate(config: dict) -> str:
