@@ -124,6 +124,10 @@ steps:
   returned: with O(action=setup)
   type: list
   elements: str
+key_exported:
+  description: Whether the key of the repository was exported, or is another host's.
+  returned: with O(action=setup)
+  type: bool
 run:
   description: The run with C(ok), C(began), C(ended), C(seconds), C(error) and, with what was made or reached, C(result).
   returned: with O(action=backup), O(action=verify), O(action=drill) and O(action=restore)
@@ -235,11 +239,11 @@ def main():
     options, action = module.params, module.params["action"]
     if not os.path.exists(COMMAND):
         if module.check_mode and action == "setup":
-            module.exit_json(changed=True, steps=["everything: nothing of it is there yet"])
+            module.exit_json(changed=True, steps=["everything: nothing of it is there yet"], key_exported=False)
         module.fail_json(msg=f"{COMMAND} is missing: run the role crm.platform.backup on this host first")
     if action == "setup":
         said = direct(module, "setup", *(["--check"] if module.check_mode else []), *(["--base"] if options["base"] else []))
-        module.exit_json(changed=said["changed"], steps=said["steps"])
+        module.exit_json(**said)
     if action == "restore":
         # What is refused is refused at once, in the words of the command.
         said = direct(module, *restore_words(options), "--check")

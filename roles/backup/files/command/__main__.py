@@ -32,6 +32,8 @@ def arguments() -> argparse.Namespace:
     backup.add_argument("kind", choices=list(rules.KINDS))
     commands.add_parser("status", help="look at everything and write the state file")
     commands.add_parser("drill", help="restore the newest backup beside the live database, and prove it")
+    examine = commands.add_parser("examine", help="look through a copy of the cluster as the drill does; it has to be shut down")
+    examine.add_argument("directory")
     commands.add_parser("verify", help="read the whole repository and compare its checksums")
     restore = commands.add_parser("restore", help="bring the database back to an earlier state")
     restore.add_argument("--confirm", default="", help="name of the database, as proof that this is meant")
@@ -77,6 +79,8 @@ def main() -> int:
             result = save.verify(config)
         elif chosen.command == "drill":
             result = drill.drill(config)
+        elif chosen.command == "examine":
+            result = drill.examine(config, chosen.directory)
         elif chosen.command == "restore":
             result = bring_back.restore(config, chosen)
         elif chosen.command == "undo":

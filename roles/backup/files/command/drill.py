@@ -78,18 +78,22 @@ def differences(before: dict, after: dict, restored: dict) -> list[str]:
     return found
 
 
+def stop(config: dict, scratch: str, mode: str) -> None:
+    if os.path.exists(os.path.join(scratch, "postmaster.pid")):
+        common.as_postgres(f"{config['cluster']['bin']}/pg_ctl", "-D", scratch, "-m", mode, "-w", "stop", check=mode == "fast")
+
+
 def clean(config: dict) -> None:
     """Stop and remove what a drill makes; also what a killed one left."""
     scratch = config["drill"]["directory"]
-    if os.path.exists(os.path.join(scratch, "postmaster.pid")):
-        common.as_postgres(f"{config['cluster']['bin']}/pg_ctl", "-D", scratch, "-m", "immediate", "-w", "stop", check=False)
+    stop(config, scratch, "immediate")
     shutil.rmtree(scratch, ignore_errors=True)
     shutil.rmtree(RUNTIME, ignore_errors=True)
 
 
-def start(config: dict) -> None:
+def start(config: dict, scratch: str) -> None:
     """PostgreSQL on the scratch directory: own socket, no network, no archive, little memory."""
-    scratch, cluster = config["drill"]["directory"], config["cluster"]
+    cluster = config["cluster"]
     group = "crm-platform" if config["crm"] else "postgres"
     os.makedirs(RUNTIME, exist_ok=True)
     os.chmod(RUNTIME, 0o750)
@@ -165,7 +169,7 @@ def prove(config: dict, entry: dict) -> None:
     bring_back.make_data(scratch)
     options = [f"--set={one.label}", f"--pg1-path={scratch}", "--type=name", f"--target={name}", "--target-action=promote", f"--target-timeline={timeline}"]
     common.pgbackrest(config, "restore", *options, "--archive-mode=off")
-    start(config)
+    start(config, scratch)
     entry["restore_seconds"] = round(time.monotonic() - began, 2)
     restored = counts(config, RUNTIME)
     wrong = differences(before, after, restored)
@@ -176,13 +180,9 @@ def prove(config: dict, entry: dict) -> None:
         common.say("logging in")
         entry["parties"] = login(config)
     entry["rto"] = round(time.monotonic() - began, 2)
-    common.say("comparing tables and indexes")
-    amcheck = [f"{config['cluster']['bin']}/pg_amcheck", "--install-missing", "--heapallindexed", "-j", "2", "-h", RUNTIME, "-p", str(config["cluster"]["port"]), "--all"]
-    done = common.as_postgres(*amcheck, check=False)
-    if done.returncode:
-        raise rules.BackupError(f"pg_amcheck: {'; '.join(' '.join(line.split()) for line in (done.stdout + done.stderr).splitlines()[:3])}")
-    common.as_postgres(f"{config['cluster']['bin']}/pg_ctl", "-D", scratch, "-m", "fast", "-w", "stop")
-    common.as_postgres(f"{config['cluster']['bin']}/pg_checksums", "--check", "-D", scratch)
+    compare(config)
+    stop(config, scratch, "fast")
+    checksums(config, scratch)
     if common.controldata(config, scratch)["Database system identifier"] != common.controldata(config, data)["Database system identifier"]:
         raise rules.BackupError("what was restored is another cluster")
     if common.kept_elsewhere(config):
@@ -192,6 +192,40 @@ def prove(config: dict, entry: dict) -> None:
     complaints = save.inspect(config)
     if complaints:
         raise rules.BackupError("; ".join(complaints[:5]))
+
+
+def compare(config: dict) -> None:
+    """Tables with their indexes, of every database."""
+    common.say("comparing tables and indexes")
+    amcheck = [f"{config['cluster']['bin']}/pg_amcheck", "--install-missing", "--heapallindexed", "-j", "2", "-h", RUNTIME, "-p", str(config["cluster"]["port"]), "--all"]
+    done = common.as_postgres(*amcheck, check=False)
+    if done.returncode:
+        raise rules.BackupError(f"pg_amcheck: {'; '.join(' '.join(line.split()) for line in (done.stdout + done.stderr).splitlines()[:3])}")
+
+
+def checksums(config: dict, directory: str) -> None:
+    """Of every page, those of free space as well."""
+    common.as_postgres(f"{config['cluster']['bin']}/pg_checksums", "--check", "-D", directory)
+
+
+def examine(config: dict, directory: str) -> dict:
+    """Look through a copy of the cluster that was shut down, as the drill does with what it restores. The copy is written to."""
+    if os.path.realpath(directory) == os.path.realpath(config["cluster"]["data"]):
+        raise rules.BackupError(f"{directory} is the live cluster; examine a copy of it")
+    if not os.path.exists(os.path.join(directory, "PG_VERSION")):
+        raise rules.BackupError(f"{directory} holds no cluster of PostgreSQL")
+    with common.alone(config, "examine", save.WAIT):
+        checksums(config, directory)
+        try:
+            start(config, directory)
+            found = counts(config, RUNTIME)
+            parties = login(config) if config["crm"] else None
+            compare(config)
+            stop(config, directory, "fast")
+        finally:
+            stop(config, directory, "immediate")
+            shutil.rmtree(RUNTIME, ignore_errors=True)
+    return {"tables": len(found), "rows": sum(found.values()), "parties": parties}
 
 
 def drill(config: dict) -> dict:

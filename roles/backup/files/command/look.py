@@ -109,9 +109,14 @@ def killed(config: dict) -> list[dict]:
     return found
 
 
+def key_exported(config: dict) -> bool:
+    """Whether the key is kept elsewhere, too; one that is another host's is that host's to export."""
+    exported = common.remembered(config, "exported.json", {})
+    return not config["policy"]["key"] or (bool(exported) and exported.get("fingerprint") == common.fingerprint(config))
+
+
 def look(config: dict) -> dict:
     """The facts that `rules.judge` takes."""
-    exported = common.remembered(config, "exported.json", {})
     facts = {
         "files": files(config) if config["policy"]["files"] else {"snapshots": []},
         "clients": clients(config),
@@ -122,7 +127,7 @@ def look(config: dict) -> dict:
         "timers": timers(config),
         "verify": common.remembered(config, "verify.json", {}).get("complaints", []),
         "space": space(config),
-        "key_exported": bool(exported) and exported.get("fingerprint") == common.fingerprint(config),
+        "key_exported": key_exported(config),
     }
     if config["policy"]["sets"]:
         facts["database"] = database(config)

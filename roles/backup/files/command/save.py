@@ -180,7 +180,7 @@ def setup(config: dict, check: bool, base_only: bool = False) -> dict:
     if since.get("place") == place(config):
         refuse_to_begin_anew(config, steps, since["time"])
     if check or not steps:
-        return {"changed": bool(steps), "steps": steps}
+        return {"changed": bool(steps), "steps": steps, "key_exported": look.key_exported(config)}
     with common.alone(config, "setup", WAIT):
         for path, rights in directories(config).items():
             make_directory(path, *rights)
@@ -204,7 +204,7 @@ def setup(config: dict, check: bool, base_only: bool = False) -> dict:
         if since.get("place") != place(config):
             common.remember(config, "since.json", {"time": int(time.time()), "place": place(config)})
         look.write(config)
-    return {"changed": True, "steps": steps}
+    return {"changed": True, "steps": steps, "key_exported": look.key_exported(config)}
 
 
 def place(config: dict) -> str:
