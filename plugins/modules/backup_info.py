@@ -87,6 +87,9 @@ state:
     key_exported:
       description: Whether the repository's key was exported.
       type: bool
+    restoring:
+      description: Whether a restore is under way, or was killed half-way and could not be taken back.
+      type: bool
     kept:
       description: Whether the data directory is still there that a restore has replaced.
       type: bool

@@ -89,6 +89,15 @@ options:
     description: With V(files), only what is below it.
     type: str
     default: ""
+  wait:
+    description:
+      - Wait for the end of a run. The action plugin of the same name sets it to V(false), comes back with O(follow) until the run has ended,
+        and shows what the run says meanwhile.
+    type: bool
+    default: true
+  follow:
+    description: What RV(running) was, to look at that run again.
+    type: dict
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
 attributes:
@@ -132,6 +141,15 @@ run:
   description: The run with C(ok), C(began), C(ended), C(seconds), C(error) and, with what was made or reached, C(result).
   returned: with O(action=backup), O(action=verify), O(action=drill) and O(action=restore)
   type: dict
+running:
+  description: A run that is under way, for O(follow).
+  returned: with O(wait=false), while the run is under way
+  type: dict
+lines:
+  description: What the run has said since the last look.
+  returned: with O(follow)
+  type: list
+  elements: str
 key:
   description: Key of the client's files.
   returned: with O(action=hand_out)
@@ -154,6 +172,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 COMMAND = "/usr/local/sbin/crm-platform-backup"
 STATE = "/var/lib/crm-platform/backup"
+SYSLOG = "crm-platform-backup"
+RESTORE = "crm-platform-restore.service"
 
 
 def restore_words(options):
@@ -195,19 +215,57 @@ def last_run(kind):
         return {}
 
 
-def as_unit(module, kind, words):
-    """Run it as a unit of systemd, which outlives this connection; return what it wrote down."""
-    began, before = int(time.time()), last_run(kind)
+def begin(module, kind, unit, words):
+    """Start a unit of systemd, which outlives this connection; what is needed to follow it."""
+    running = {"kind": kind, "unit": unit, "began": int(time.time()), "before": last_run(kind).get("began", 0), "cursor": ""}
+    dummy, said, dummy = module.run_command(["journalctl", "--no-pager", "-n", "0", "--show-cursor", "-t", SYSLOG])
+    running["cursor"] = said.partition("-- cursor: ")[2].strip()
     rc, dummy, err = module.run_command(words)
-    run = last_run(kind)
-    if run == before or run.get("began", 0) < began - 5:
+    if rc:
+        module.fail_json(msg=f"the {kind} did not begin: {' '.join(err.split())}")
+    return running
+
+
+def active(module, running):
+    """Whether the unit is at work, or waits to be."""
+    dummy, said, dummy = module.run_command(["systemctl", "show", "--property", "ActiveState,Job", running["unit"]])
+    shown = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
+    return shown.get("ActiveState") in ("active", "activating", "deactivating") or shown.get("Job", "") not in ("", "0")
+
+
+def progress(module, running):
+    """What the run has said since the last look, without the result in its last line."""
+    after = ["--after-cursor", running["cursor"]] if running["cursor"] else ["--since", f"@{running['began']}"]
+    dummy, said, dummy = module.run_command(["journalctl", "--no-pager", "-o", "cat", "--show-cursor", "-t", SYSLOG, *after])
+    text, dummy, cursor = said.partition("-- cursor: ")
+    running["cursor"] = cursor.strip() or running["cursor"]
+    return [line for line in text.splitlines() if line and not line.startswith(("{", f"{SYSLOG}: ", "-- "))]
+
+
+def ended(module, running):
+    """What the run wrote down; fails with its reason where it did not end well."""
+    kind, run = running["kind"], last_run(running["kind"])
+    if run.get("began", 0) == running["before"] or run.get("began", 0) < running["began"] - 5:
         run = {}
-    if rc or not run.get("ok"):
-        dummy, said, dummy = module.run_command(["journalctl", "--no-pager", "-o", "cat", "-n", "20", "-t", "crm-platform-backup"])
-        complaint = [line.split(": ", 1)[1] for line in said.splitlines() if line.startswith("crm-platform-backup: ")]
-        reason = run.get("error") or (complaint[-1] if complaint else " ".join(err.split()))
-        module.fail_json(msg=f"the {kind} failed: {reason or 'it was stopped; `journalctl -t crm-platform-backup` says more'}", run=run)
+    if not run.get("ok"):
+        dummy, said, dummy = module.run_command(["journalctl", "--no-pager", "-o", "cat", "--since", f"@{running['began'] - 1}", "-t", SYSLOG])
+        complaint = [line.split(": ", 1)[1] for line in said.splitlines() if line.startswith(f"{SYSLOG}: ")]
+        reason = run.get("error") or (complaint[-1] if complaint else f"it was stopped; `journalctl -t {SYSLOG}` says more")
+        module.fail_json(msg=f"the {kind} failed: {reason}", run=run)
     return run
+
+
+def as_unit(module, kind, unit, words):
+    """Have a unit do it; ends the module."""
+    options = module.params
+    running = options["follow"] or begin(module, kind, unit, words)
+    while active(module, running):
+        if not options["wait"]:
+            lines = progress(module, running) if options["follow"] else []
+            module.exit_json(changed=True, running=running, lines=lines)
+        time.sleep(0.5)
+    lines = progress(module, running) if options["follow"] else []
+    module.exit_json(changed=True, run=ended(module, running), lines=lines)
 
 
 def main():
@@ -233,6 +291,8 @@ def main():
             "files": {"type": "bool", "default": True},
             "new_cluster": {"type": "bool", "default": False},
             "path": {"type": "str", "default": ""},
+            "wait": {"type": "bool", "default": True},
+            "follow": {"type": "dict"},
         },
         supports_check_mode=True,
     )
@@ -244,6 +304,8 @@ def main():
     if action == "setup":
         said = direct(module, "setup", *(["--check"] if module.check_mode else []), *(["--base"] if options["base"] else []))
         module.exit_json(**said)
+    if action == "restore" and options["follow"]:
+        as_unit(module, "restore", RESTORE, [])
     if action == "restore":
         # What is refused is refused at once, in the words of the command.
         said = direct(module, *restore_words(options), "--check")
@@ -251,9 +313,7 @@ def main():
             module.exit_json(changed=False, run=last_run("restore"))
         if module.check_mode:
             module.exit_json(changed=True, plan=said["plan"])
-        transient = ["systemd-run", "--quiet", "--wait", "--collect", "--unit=crm-platform-restore", "-p", "SyslogIdentifier=crm-platform-backup"]
-        run = as_unit(module, "restore", [*transient, COMMAND, *restore_words(options)])
-        module.exit_json(changed=True, run=run)
+        as_unit(module, "restore", RESTORE, [COMMAND, *restore_words(options), "--detach"])
     if action == "hand_out":
         said = direct(module, "hand-out", options["client"], *(["--pki"] if options["pki"] else []))
         module.exit_json(changed=False, **said)
@@ -261,7 +321,7 @@ def main():
         module.exit_json(changed=True)
     if action in ("backup", "drill", "verify"):
         unit = f"crm-platform-backup-{options['type'] if action == 'backup' else action}.service"
-        module.exit_json(changed=True, run=as_unit(module, action, ["systemctl", "start", unit]))
+        as_unit(module, action, unit, ["systemctl", "start", "--no-block", unit])
     words = [action] + (["--path", options["path"]] if action == "files" else [])
     said = direct(module, *words)
     module.exit_json(changed=said.pop("changed", True), **said)

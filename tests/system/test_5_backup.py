@@ -153,7 +153,7 @@ def test_no_room_is_told_before(undone):
     said = undone.host.run(
         "python3",
         "-c",
-        "import sys, shutil, collections; sys.path.insert(0, '/usr/local/lib/crm-platform/backup'); sys.argv = ['x', 'restore', '--confirm', 'crm'];"
+        "import sys, shutil, collections; sys.path.insert(0, '/usr/local/lib/crm-platform/backup'); sys.argv = ['x', 'restore', '--confirm', 'crm', '--here'];"
         "shutil.disk_usage = lambda path: collections.namedtuple('U', 'total used free')(10, 9, 1);"
         "import runpy; runpy.run_path('/usr/local/lib/crm-platform/backup/__main__.py', run_name='__main__')",
         check=False,
@@ -190,20 +190,23 @@ def test_a_killed_run_is_told_and_the_next_one_works(undone, unit):
     chance = random.Random(seed)
     for dummy in range(KILLS):
         if unit.endswith("restore"):
-            undone.host.run("systemd-run", "--no-block", "--collect", f"--unit={unit}", f"/usr/local/sbin/{COMMAND}", "restore", "--confirm", "crm")
+            undone.host.run(COMMAND, "restore", "--confirm", "crm", "--detach")
         else:
             undone.host.run("systemctl", "start", "--no-block", unit)
         time.sleep(chance.uniform(0.2, 4))
         undone.host.run("systemctl", "kill", "--signal=KILL", unit, check=False)
-        undone.host.wait_for("the unit to end", lambda: undone.host.sh(f"systemctl is-active {unit} || true").strip() not in ("active", "activating"), 30)
+        undone.host.wait_for("the unit to end", lambda: undone.host.sh(f"systemctl is-active {unit} || true").strip() not in ("active", "activating", "deactivating"), 60)
         kind = unit.rsplit("-", 1)[1].replace("incr", "backup")
         # A kill that came too late has found the run well ended.
         whole = state(undone)["runs"].get(kind, {}).get("ok") and not undone.host.sh("ls /var/lib/crm-platform/backup/running.json 2>/dev/null || true")
         assert whole or not state(undone)["ok"], f"seed {seed}"
         if kind == "restore":
-            if state(undone)["kept"]:
-                command(undone, "undo")
+            # What was live is live again without anybody's doing.
+            undone.host.wait_for("the CRM to answer", undone.platform.healthy, 30)
             undone.platform.works()
+            assert not state(undone)["restoring"]
+            if state(undone)["kept"]:
+                command(undone, "forget")
         command(undone, *{"backup": ("backup", "incr"), "drill": ("drill",), "restore": ("restore", "--confirm", "crm")}[kind])
         if kind == "restore":
             command(undone, "forget")
@@ -271,8 +274,9 @@ def problems_kept(server):
 SILENCES = {
     "a stopped timer": ("systemctl stop crm-platform-backup-incr.timer", "systemctl start crm-platform-backup-incr.timer", "timer"),
     "a full disk": (
-        "sed -i 's/\"space_max_percent\": 92/\"space_max_percent\": 1/' /etc/crm-platform/backup.json",
-        "sed -i 's/\"space_max_percent\": 1$/\"space_max_percent\": 92/; s/\"space_max_percent\": 1,/\"space_max_percent\": 92,/' /etc/crm-platform/backup.json",
+        f"mv {REPOSITORY} {REPOSITORY}.disk && mkdir {REPOSITORY} && mount -t tmpfs -o size=600m none {REPOSITORY} && cp -a {REPOSITORY}.disk/. {REPOSITORY}/;"
+        f" dd if=/dev/zero of={REPOSITORY}/fill bs=1M 2> /dev/null; true",
+        f"rm {REPOSITORY}/fill; crm-platform-backup backup incr; cp -a {REPOSITORY}/. {REPOSITORY}.disk/; umount {REPOSITORY} && rmdir {REPOSITORY} && mv {REPOSITORY}.disk {REPOSITORY}",
         "space",
     ),
     "a wrong key": (

@@ -25,6 +25,10 @@ import hosts  # pylint: disable=wrong-import-position
 import platforms  # pylint: disable=wrong-import-position
 import plays  # pylint: disable=wrong-import-position
 
+# Molecule's own settings are not those of the playbooks that are run here.
+for name in [name for name in os.environ if name.startswith("ANSIBLE_")]:
+    del os.environ[name]
+
 testinfra_hosts = ["crm-backup-server"]
 SERVER, KEEPER, SPARE = "crm-backup-server", "crm-backup-keeper", "crm-backup-spare"
 REPOSITORY = "/var/backups/crm-platform"

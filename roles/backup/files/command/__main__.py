@@ -47,6 +47,9 @@ def arguments() -> argparse.Namespace:
     restore.add_argument("--files", action="store_true", help="bring back attachments that are missing, too")
     restore.add_argument("--new-cluster", action="store_true", help="the cluster here was made by a rebuild and holds nothing")
     restore.add_argument("--check", action="store_true", help="only say what would be done")
+    restore.add_argument("--detach", action="store_true", help="do not wait for its end; `journalctl -f -t crm-platform-backup` shows it")
+    restore.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    commands.add_parser("recover", help="after a restore that was killed: what was live before is live again")
     commands.add_parser("undo", help="put the data directory back that a restore replaced")
     commands.add_parser("forget", help="remove the data directory that a restore replaced")
     files = commands.add_parser("files", help="bring the newest files back: all of this host, or what is below a path")
@@ -54,6 +57,7 @@ def arguments() -> argparse.Namespace:
     hand_out = commands.add_parser("hand-out", help="on a repository's host: the key of a client's files; it is printed")
     hand_out.add_argument("client")
     hand_out.add_argument("--pki", action="store_true", help="and the certificates that it had saved")
+    commands.add_parser("tidy", help="remove what a killed drill left")
     commands.add_parser("exported", help="remember that the repository's key was exported")
     return parser.parse_args()
 
@@ -70,6 +74,9 @@ def main() -> int:
         signal.signal(signal.SIGTERM, stopped)
         if chosen.command == "status":
             save.take_over(config)
+            drill.tidy(config)
+            # Left by a reboot.
+            bring_back.recover(config)
             result = look.write(config)
         elif chosen.command == "setup":
             result = save.setup(config, chosen.check, chosen.base)
@@ -79,10 +86,16 @@ def main() -> int:
             result = save.verify(config)
         elif chosen.command == "drill":
             result = drill.drill(config)
+        elif chosen.command == "tidy":
+            result = drill.tidy(config)
         elif chosen.command == "examine":
             result = drill.examine(config, chosen.directory)
         elif chosen.command == "restore":
+            if not (chosen.check or chosen.here):
+                return bring_back.as_unit(sys.argv[1:], chosen.detach)
             result = bring_back.restore(config, chosen)
+        elif chosen.command == "recover":
+            result = bring_back.recover(config)
         elif chosen.command == "undo":
             result = bring_back.undo(config)
         elif chosen.command == "forget":

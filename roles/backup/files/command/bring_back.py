@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import shutil
+import subprocess
 import time
 
 import common
@@ -17,6 +18,8 @@ import look
 import rules
 import save
 
+COMMAND = "/usr/local/sbin/crm-platform-backup"
+UNIT = "crm-platform-restore.service"
 CRM_UNITS = ("crm-platform.service", "crm-platform-worker.service", "crm-platform-cron.service")
 # Beside the set itself: the log that is replayed, and some room for PostgreSQL to work.
 ROOM = 256 * 1024**2
@@ -101,7 +104,7 @@ def restore(config: dict, chosen: argparse.Namespace) -> dict:
         return {"plan": plan(config, chosen)}
     began = time.monotonic()
     try:
-        with common.alone(config, "restore", resumes=("undo",)):
+        with common.alone(config, "restore", resumes=("undo", "recover")):
             if common.remembered(config, "restoring.json", None):
                 put_back(config)
             # What is refused here was no run.
@@ -135,6 +138,33 @@ def keep_what_is_there(config: dict) -> None:
         common.pgbackrest(config, "check", "--archive-timeout=300")
     else:
         common.pgbackrest(config, "backup", "--type=incr")
+
+
+def as_unit(words: list[str], detach: bool) -> int:
+    """Have systemd run the restore: a lost connection does not end it, and when it is killed what was there before comes back."""
+    options = ["--detach"] if detach else []
+    unit = ["systemd-run", "--quiet", "--collect", f"--unit={UNIT}", *([] if detach else ["--wait", "--pipe"])]
+    unit += ["-p", "SyslogIdentifier=crm-platform-backup", "-p", "TimeoutStopSec=infinity", "-p", f"ExecStopPost={COMMAND} recover"]
+    done = subprocess.run([*unit, COMMAND, *(word for word in words if word not in options), "--here"], check=False)
+    if detach and done.returncode == 0:
+        print(json.dumps({"unit": UNIT}))
+    return done.returncode
+
+
+def recover(config: dict) -> dict:
+    """Where a restore was killed half-way, the old data is live again. It stays a failed run, which is told."""
+    mark = common.remembered(config, "restoring.json", None)
+    # What was written over cannot be put back; that is told, too.
+    if not mark or mark.get("in_place") or common.locked(config):
+        return {"changed": False}
+    try:
+        # It does not count as a run of its own: the mark of the killed one stays.
+        with common.alone(config, "recover"):
+            common.say("the restore was killed: putting the old data back")
+            put_back(config)
+    finally:
+        look.write(config)
+    return {"changed": True}
 
 
 def take_over(config: dict) -> bool:
@@ -247,7 +277,7 @@ def undo(config: dict) -> dict:
     if not os.path.isdir(old(config)) and not mark:
         raise rules.BackupError("there is nothing to put back: no restore was made, or its old data was removed")
     try:
-        with common.alone(config, "undo", resumes=("restore",)), common.recorded(config, "undo"):
+        with common.alone(config, "undo", resumes=("restore", "recover")), common.recorded(config, "undo"):
             if not mark:
                 try:
                     keep_what_is_there(config)

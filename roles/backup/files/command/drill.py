@@ -91,6 +91,14 @@ def clean(config: dict) -> None:
     shutil.rmtree(RUNTIME, ignore_errors=True)
 
 
+def tidy(config: dict) -> dict:
+    """Remove what a drill left that was killed, or that a reboot cut off."""
+    left = os.path.isdir(config["drill"]["directory"]) or os.path.isdir(RUNTIME)
+    if left and not common.locked(config):
+        clean(config)
+    return {"changed": left}
+
+
 def start(config: dict, scratch: str) -> None:
     """PostgreSQL on the scratch directory: own socket, no network, no archive, little memory."""
     cluster = config["cluster"]

@@ -157,6 +157,7 @@ def state(config: dict) -> dict:
         "drill": {"last": drills[-1] if drills else None, "history": drills[-20:]},
         "space": facts["space"],
         "key_exported": facts["key_exported"],
+        "restoring": common.remembered(config, "restoring.json", None) is not None,
         "kept": os.path.isdir(config["cluster"]["data"] + ".before-restore") if config["policy"]["database"] else False,
     }
     found = facts.get("database")
