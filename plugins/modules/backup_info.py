@@ -55,12 +55,16 @@ state:
     ok:
       description: Whether the backups can be relied on today. A key that nobody has exported is a problem, but no reason for V(false).
       type: bool
+    mode:
+      description: >-
+        C(own) where the host keeps its own repository, C(client) where another one does, C(host) for the one that keeps those of others.
+      type: str
     written:
       description: When this was found, in seconds since 1970.
       type: int
     problems:
       description: >-
-        What is wrong, each with C(check) (C(age), C(archive), C(damaged), C(drill), C(files), C(key), C(repository), C(run), C(space),
+        What is wrong, each with C(check) (C(age), C(archive), C(damaged), C(drill), C(files), C(forged), C(key), C(repository), C(run), C(space),
         C(timer) or C(verify)) and C(message).
       type: list
       elements: dict

@@ -161,6 +161,39 @@ def test_no_room_is_told_before(undone):
     assert said.returncode == 1 and "make room" in said.stderr and "Traceback" not in said.stderr
 
 
+def test_no_room_on_the_way_leaves_the_old_data_live(undone):
+    count, home = parties(undone), DATA.removesuffix("/main")
+    units = "crm-platform crm-platform-worker crm-platform-cron postgresql@15-main"
+    undone.host.sh(
+        f"set -e; systemctl stop {units}; mv {home} {home}.disk; mkdir {home}; mount -t tmpfs -o size=900m none {home}; cp -a {home}.disk/. {home}/; systemctl start {units}"
+    )
+    try:
+        undone.host.wait_for("the CRM to answer", undone.platform.healthy, 30)
+        # Just enough is free when the restore begins; nothing as soon as it writes.
+        undone.host.sh(
+            f"cd {home}; crm-platform-backup backup incr; need=$(crm-platform-backup restore --confirm crm --check | python3 -c"
+            " 'import json, sys; print(json.load(sys.stdin)[\"plan\"][\"set\"][\"size\"] // 1024 ** 2 + 256 + 60)');"
+            f" free=$(df --output=avail -m {home} | tail -1); fallocate -l $((free - need))M fill;"
+            " crm-platform-backup restore --confirm crm --detach;"
+            " until [ -d main.before-restore ]; do sleep 0.02; done; fallocate -l $(df --output=avail -B1 . | tail -1) fill2 || dd if=/dev/zero of=fill2 bs=1M; true"
+        )
+        undone.host.wait_for("the restore to end", lambda: undone.host.sh("systemctl is-active crm-platform-restore || true").strip() == "inactive", 60)
+        undone.host.sh(f"rm {home}/fill*")
+        last = state(undone)["runs"]["restore"]
+        assert not last["ok"] and "pace" in last["error"], last
+        undone.host.wait_for("the CRM to answer", undone.platform.healthy, 30)
+        assert parties(undone) == count
+        undone.platform.works()
+    finally:
+        undone.host.sh(
+            f"rm -f {home}/fill*; systemctl stop {units}; rm -rf {home}.disk/main; cp -a {home}/main {home}.disk/main; umount {home}; rmdir {home}; mv {home}.disk {home}; systemctl start {units}"
+        )
+    undone.host.wait_for("the CRM to answer", undone.platform.healthy, 30)
+    command(undone, "restore", "--confirm", "crm")
+    command(undone, "forget")
+    assert parties(undone) == count and problems(undone) == set()
+
+
 def test_a_repository_that_vanished_is_not_begun_anew_in_silence(undone):
     path = f"{REPOSITORY}/database"
     undone.host.sh(f"mv {path} {path}.kept; crm-platform-backup setup; true")

@@ -25,6 +25,12 @@ def state(host) -> dict:
     return found
 
 
+def not_here(host, *modes: str) -> None:
+    """Skip what another host answers for."""
+    if state(host).get("mode") in modes:
+        raise Skipped("another host answers for it")
+
+
 def problems(host, *kinds: str) -> list:
     return [one["message"] for one in state(host).get("problems", []) if one["check"] in kinds]
 
@@ -68,12 +74,13 @@ def age(host):
 @check("backup_files", "backup", cure="crm.platform.backup")
 def files(host):
     """Attachments, configuration and secrets are in the backup"""
-    return told(problems(host, "files"), "they are")
+    return told(problems(host, "files", "forged"), "they are")
 
 
 @check("backup_key", "backup", cure="crm.platform.backup_key")
 def key(host):
     """The repository's key is kept elsewhere, too"""
+    not_here(host, "client")
     found = problems(host, "key")
     return Reading(len(found), found[0] if found else "it was exported", WARNING if found else OK)
 
@@ -81,12 +88,14 @@ def key(host):
 @check("backup_archive", "backup", cure="the server's log tells why archive_command fails", source="CloudNativePG")
 def archive(host):
     """The log reaches the repository"""
+    not_here(host, "host")
     return told(problems(host, "archive"), "it does")
 
 
 @check("backup_drill", "backup", cure="crm.platform.restore_drill")
 def drill(host):
     """A restore was proven not long ago"""
+    not_here(host, "host")
     found = problems(host, "drill")
     last = (state(host).get("drill") or {}).get("last") or {}
     if not found and not last:
@@ -110,6 +119,7 @@ def damage(host):
 @check("backup_space", "backup", "%", 80, 92, "a larger repository, or fewer full backups: backup_retention_full", "pgmonitor")
 def space(host):
     """Room in the repository"""
+    not_here(host, "client")
     found = state(host).get("space")
     if not found:
         return Reading(None, "it could not be told", WARNING)

@@ -147,6 +147,7 @@ def state(config: dict) -> dict:
     drills = facts["drills"]
     result = {
         "version": 1,
+        "mode": config["mode"],
         "written": int(now),
         "ok": not rules.hard(problems),
         "problems": problems,
