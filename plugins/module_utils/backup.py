@@ -93,9 +93,14 @@ def show_time(moment: float) -> str:
     return datetime.datetime.fromtimestamp(moment, datetime.timezone.utc).strftime("%Y-%m-%d %H:%M:%S.%f+00")
 
 
-def key_of(key: str, host: str) -> str:
-    """The key of one host's files, made from the repository's own: a host reads its files and nobody else's."""
-    return hmac.new(key.encode(), f"files of {host}".encode(), hashlib.sha256).hexdigest()
+def key_of(key: str, what: str) -> str:
+    """A key for one thing, made from the repository's own: pgBackRest hands that of the sets to the database's host, which must not read other hosts' files."""
+    return hmac.new(key.encode(), what.encode(), hashlib.sha256).hexdigest()
+
+
+def key_of_files(key: str, host: str) -> str:
+    """Of one host's files, which that host has and no other."""
+    return key_of(key, f"files of {host}")
 
 
 # --- What pgBackRest tells ---
@@ -184,8 +189,13 @@ def leads_to(one: Set, timeline: int, history: dict[int, int]) -> bool:
     return one.timeline == timeline or one.last <= history.get(one.timeline, -1)
 
 
-def choose(sets: list[Set], timeline: int, history: dict[int, int], label: str = "", moment: float | None = None, position: int | None = None) -> Set:
-    """The set to restore from: the named one, or the newest that ended before the target and leads to the timeline."""
+def choose(
+    sets: list[Set], timeline: int, history: dict[int, int], label: str = "", moment: float | None = None, position: int | None = None, name: str = ""
+) -> Set:
+    """The set to restore from: the named one, or the newest that ended before the target and leads to the timeline.
+
+    Nobody knows where a named point is before the log is replayed: for it the oldest set is taken, which is before it if any is.
+    """
     if label:
         for one in sets:
             if one.label == label:
@@ -204,7 +214,7 @@ def choose(sets: list[Set], timeline: int, history: dict[int, int], label: str =
     if not before:
         first = usable[0]
         raise BackupError(f"the target is before the end of the first backup, {first.label}: {utc(first.ended)}, {show_lsn(first.last)}; choose a later one")
-    return before[-1]
+    return before[0] if name else before[-1]
 
 
 # --- What is wrong ---
@@ -375,7 +385,9 @@ def metrics(state: dict) -> str:
         add("space_free_bytes", "gauge", "Free space where the repository is.", ("", space["free"]))
     last = (state.get("drill") or {}).get("last")
     if last:
-        add("drill_seconds", "gauge", "Duration of the last drill (recovery time).", ("", round(last["seconds"], 1)))
+        add("drill_seconds", "gauge", "Duration of the last drill.", ("", round(last["seconds"], 1)))
+        if last.get("rto") is not None:
+            add("drill_rto_seconds", "gauge", "From the begin of the restore to a login (recovery time).", ("", round(last["rto"], 1)))
         add("drill_ok", "gauge", "Whether the last drill succeeded.", ("", int(last["ok"])))
         add("drill_time_seconds", "gauge", "When the last drill ended, in seconds since 1970.", ("", int(last["ended"])))
         if last.get("rpo") is not None:

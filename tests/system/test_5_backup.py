@@ -123,9 +123,50 @@ def test_a_dropped_table_comes_back_with_every_acknowledged_row_and_none_after(u
     outcome = undone.run(playbook="crm.platform.restore_drill")
     assert outcome.rc == 0, outcome.failure
     # A wrong hand: what the restore has replaced comes back, with the row that it took.
-    command(undone, "undo")
+    outcome = undone.run(playbook="crm.platform.restore_undo")
+    assert outcome.rc == 0, outcome.failure
     assert undone.platform.sql(f"SELECT count(*) FROM party_party WHERE id = {lost}") == "1"
     assert command(undone, "drill")["ok"]
+
+
+def test_a_set_and_a_named_point_come_back(undone):
+    client = undone.platform.login()
+    first = client.create_party("In the set")
+    command(undone, "backup", "incr")
+    label = state(undone)["database"]["sets"][-1]["label"]
+    second = client.create_party("Before the point")
+    undone.platform.sql("SELECT pg_create_restore_point('before the import')", "postgres")
+    third = client.create_party("After the point")
+    command(undone, "backup", "incr")
+
+    def there():
+        return [int(one) for one in undone.platform.sql(f"SELECT id FROM party_party WHERE id IN ({first}, {second}, {third}) ORDER BY 1").split()]
+
+    outcome = undone.run(playbook="crm.platform.restore", backup_restore_confirm="crm", backup_restore_set=label)
+    assert outcome.rc == 0, outcome.failure
+    assert there() == [first]
+    command(undone, "undo")
+    assert there() == [first, second, third]
+    outcome = undone.run(playbook="crm.platform.restore", backup_restore_confirm="crm", backup_restore_name="before the import")
+    assert outcome.rc == 0, outcome.failure
+    assert there() == [first, second]
+    outcome = undone.run(playbook="crm.platform.restore_forget")
+    assert outcome.rc == 0 and not state(undone)["kept"], outcome.failure
+
+
+def test_a_restore_over_the_data_that_was_killed_is_told_and_can_be_repeated(undone):
+    count = parties(undone)
+    undone.host.run(COMMAND, "restore", "--confirm", "crm", "--in-place", "--detach")
+    undone.host.wait_for("the data to be written over", lambda: undone.host.sh("pgrep -f '[p]gbackrest .*--delta' || true").strip(), 60)
+    undone.host.run("systemctl", "kill", "--signal=KILL", "crm-platform-restore")
+    undone.host.wait_for("the unit to end", lambda: undone.host.sh("systemctl is-active crm-platform-restore || true").strip() == "inactive", 60)
+    assert not state(undone)["ok"] and state(undone)["restoring"]
+    said = command(undone, "restore", "--confirm", "crm", check=False)
+    assert "cut off" in said["error"]
+    command(undone, "restore", "--confirm", "crm", "--in-place", "--no-safety-backup")
+    undone.host.wait_for("the CRM to answer", undone.platform.healthy, 30)
+    assert parties(undone) == count and problems(undone) == set()
+    undone.platform.works()
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,8 @@ def test_the_newest_set_before_the_target_is_chosen():
     for options in ({"moment": 99}, {"position": 9}):
         with pytest.raises(lib.BackupError, match="before the end of the first backup"):
             lib.choose(sets, 1, {}, **options)
+    # Nobody knows where a named point is.
+    assert lib.choose(sets, 1, {}, name="x").label == "A"
     with pytest.raises(lib.BackupError, match="after the target time"):
         lib.choose(sets, 1, {}, label="B", moment=150)
     with pytest.raises(lib.BackupError, match="damage"):
@@ -217,8 +219,9 @@ def test_a_client_does_not_ask_for_the_export_of_a_key_that_it_has_not():
 
 
 def test_each_host_has_a_key_of_its_own():
-    assert len({lib.key_of("k", "a"), lib.key_of("k", "b"), lib.key_of("l", "a")}) == 3
-    assert lib.key_of("k", "a") == lib.key_of("k", "a") and len(lib.key_of("k", "a")) == 64
+    # A host may bear any name and still has not the key of the sets.
+    assert len({lib.key_of_files("k", "a"), lib.key_of_files("k", "b"), lib.key_of_files("l", "a"), lib.key_of_files("k", "sets"), lib.key_of("k", "sets")}) == 5
+    assert lib.key_of_files("k", "a") == lib.key_of_files("k", "a") and len(lib.key_of_files("k", "a")) == 64
 
 
 def test_snapshots_of_false_times_are_seen():

@@ -57,6 +57,7 @@ def arguments() -> argparse.Namespace:
     hand_out = commands.add_parser("hand-out", help="on a repository's host: the key of a client's files; it is printed")
     hand_out.add_argument("client")
     hand_out.add_argument("--pki", action="store_true", help="and the certificates that it had saved")
+    commands.add_parser("expire", help="remove at once what the retention does not keep")
     commands.add_parser("tidy", help="remove what a killed drill left")
     commands.add_parser("exported", help="remember that the repository's key was exported")
     return parser.parse_args()
@@ -86,6 +87,8 @@ def main() -> int:
             result = save.verify(config)
         elif chosen.command == "drill":
             result = drill.drill(config)
+        elif chosen.command == "expire":
+            result = save.expire_now(config)
         elif chosen.command == "tidy":
             result = drill.tidy(config)
         elif chosen.command == "examine":

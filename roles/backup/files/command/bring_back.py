@@ -18,6 +18,10 @@ import look
 import rules
 import save
 
+CUT_OFF = (
+    "a restore that wrote over the data directory was cut off, and there is no older one to put back:"
+    " restore again with backup_restore_in_place=true and backup_restore_safety_backup=false"
+)
 COMMAND = "/usr/local/sbin/crm-platform-backup"
 UNIT = "crm-platform-restore.service"
 CRM_UNITS = ("crm-platform.service", "crm-platform-worker.service", "crm-platform-cron.service")
@@ -55,6 +59,9 @@ def target_of(chosen: argparse.Namespace) -> tuple[float | None, int | None]:
 
 def options_of(chosen: argparse.Namespace, one, timeline: int, moment: float | None) -> list[str]:
     """pgBackRest's options for the target."""
+    if chosen.label and not (moment is not None or chosen.lsn or chosen.name):
+        # Its own timeline, whether or not that is followed any more; pgBackRest takes none for this type.
+        return [f"--set={one.label}", "--type=immediate", "--target-action=promote", "--recovery-option=recovery_target_timeline=current"]
     options = [f"--set={one.label}", f"--target-timeline={timeline}"]
     if moment is not None:
         return [*options, "--type=time", f"--target={rules.show_time(moment)}", "--target-action=promote"]
@@ -62,13 +69,16 @@ def options_of(chosen: argparse.Namespace, one, timeline: int, moment: float | N
         return [*options, "--type=lsn", f"--target={chosen.lsn}", "--target-action=promote"]
     if chosen.name:
         return [*options, "--type=name", f"--target={chosen.name}", "--target-action=promote"]
-    if chosen.label:
-        return [*options, "--type=immediate", "--target-action=promote"]
     return [*options, "--type=default"]
 
 
 def plan(config: dict, chosen: argparse.Namespace) -> dict:
     """What a restore would do; BackupError, with nothing changed, where it cannot or should not."""
+    # Of one that was cut off while it wrote over the data, what the data cannot tell any more.
+    cut_off = common.remembered(config, "restoring.json", {})
+    cut_off = cut_off if cut_off.get("in_place") else {}
+    if cut_off and not chosen.in_place:
+        raise rules.BackupError(CUT_OFF)
     if not config["policy"]["database"]:
         raise rules.BackupError("there is no database on this host; run it on the database's host")
     if os.path.isdir(old(config)):
@@ -76,10 +86,16 @@ def plan(config: dict, chosen: argparse.Namespace) -> dict:
     moment, position = target_of(chosen)
     stanza = rules.stanza_of(json.loads(common.pgbackrest(config, "info", "--output=json").stdout), config["stanza"])
     if not chosen.new_cluster:
-        save.check_system(config, stanza)
+        save.check_system(config, stanza, cut_off.get("system", ""))
     sets = rules.sets_of(stanza)
-    timeline, history = (chosen.timeline, {}) if chosen.timeline else timeline_of(config, sets, chosen.new_cluster)
-    one = rules.choose(sets, timeline, history, chosen.label, moment, position)
+    if chosen.timeline:
+        timeline, history = chosen.timeline, {}
+    elif cut_off:
+        timeline, history = cut_off["timeline"], {int(number): left for number, left in cut_off["history"].items()}
+    else:
+        timeline, history = timeline_of(config, sets, chosen.new_cluster)
+    live_timeline, live_history = timeline, history
+    one = rules.choose(sets, timeline, history, chosen.label, moment, position, chosen.name)
     if chosen.label and not (chosen.timeline or rules.leads_to(one, timeline, history)) or (chosen.label and not (chosen.time or chosen.lsn or chosen.name)):
         timeline = one.timeline
     free = shutil.disk_usage(os.path.dirname(config["cluster"]["data"])).free
@@ -91,7 +107,8 @@ def plan(config: dict, chosen: argparse.Namespace) -> dict:
     live = look.archiver(config) is not None
     if not live and not (chosen.no_safety_backup or chosen.new_cluster):
         raise rules.BackupError("PostgreSQL does not answer, so what is there cannot be saved first: start it, or give backup_restore_safety_backup=false")
-    return {"set": one.shown(), "timeline": timeline, "options": options_of(chosen, one, timeline, moment), "live": live}
+    known = {"system": str(rules.system_of(stanza)), "timeline": live_timeline, "history": live_history}
+    return {"set": one.shown(), "timeline": timeline, "options": options_of(chosen, one, timeline, moment), "live": live, "known": known}
 
 
 def restore(config: dict, chosen: argparse.Namespace) -> dict:
@@ -105,7 +122,8 @@ def restore(config: dict, chosen: argparse.Namespace) -> dict:
     began = time.monotonic()
     try:
         with common.alone(config, "restore", resumes=("undo", "recover")):
-            if common.remembered(config, "restoring.json", None):
+            mark = common.remembered(config, "restoring.json", {})
+            if mark and not mark.get("in_place"):
                 put_back(config)
             # What is refused here was no run.
             steps = plan(config, chosen)
@@ -189,7 +207,9 @@ def replace(config: dict, chosen: argparse.Namespace, steps: dict) -> None:
     """Stop, put the old data aside, restore, replay, start; or put the old data back."""
     data, unit = config["cluster"]["data"], config["cluster"]["unit"]
     running = [name for name in CRM_UNITS if common.run("systemctl", "is-active", name, check=False).stdout.strip() == "active"]
-    common.remember(config, "restoring.json", {"began": int(time.time()), "in_place": chosen.in_place, "units": running, "new": chosen.new_cluster})
+    # Of a restore that was cut off the CRM is still stopped.
+    running = running or common.remembered(config, "restoring.json", {}).get("units", [])
+    common.remember(config, "restoring.json", {"began": int(time.time()), "in_place": chosen.in_place, "units": running, "new": chosen.new_cluster, **steps["known"]})
     try:
         if running:
             common.run("systemctl", "stop", *running)
@@ -264,7 +284,7 @@ def put_back(config: dict) -> None:
         os.rename(old(config), data)
         shutil.rmtree(failed, ignore_errors=True)
     elif mark.get("in_place"):
-        raise rules.BackupError("the killed restore wrote over the data directory, there is no older one to put back: restore again with backup_restore_in_place=true and backup_restore_safety_backup=false")
+        raise rules.BackupError(CUT_OFF)
     start(config)
     if mark.get("units"):
         common.run("systemctl", "start", *mark["units"])

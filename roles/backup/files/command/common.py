@@ -90,7 +90,7 @@ def pgbackrest(config: dict, command: str, *options: str, **more) -> subprocess.
 def restic(config: dict, *words: str, client: str = "", **more) -> subprocess.CompletedProcess:
     """restic on this host's repository of files; on a repository's host, on that of one of its clients."""
     if keeps_for_others(config):
-        key = rules.key_of(pathlib.Path(config["key"]).read_text(encoding="ascii").strip(), client)
+        key = rules.key_of_files(key_text(config), client)
         environment = {"PATH": os.environ.get("PATH", os.defpath), "RESTIC_PASSWORD": key, "HOME": "/nonexistent"}
         repository = os.path.join(config["repository"], "files", client)
         return as_user(KEEPER, "restic", "--repo", repository, "--no-cache", *words, env=environment, **more)
@@ -111,6 +111,10 @@ def reach(config: dict, port: str) -> None:
         socket.create_connection(peer, timeout=REACH).close()
     except OSError as exc:
         raise rules.BackupError(f"{peer[0]}:{peer[1]} does not answer ({exc})") from None
+
+
+def key_text(config: dict) -> str:
+    return pathlib.Path(config["key"]).read_text(encoding="ascii").strip()
 
 
 def certificate(config: dict) -> str:

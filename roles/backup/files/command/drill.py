@@ -86,6 +86,9 @@ def stop(config: dict, scratch: str, mode: str) -> None:
 def clean(config: dict) -> None:
     """Stop and remove what a drill makes; also what a killed one left."""
     scratch = config["drill"]["directory"]
+    # It is removed with all that is in it.
+    if os.path.basename(scratch) != "crm-platform-drill":
+        raise rules.BackupError(f"backup_drill_directory is {scratch}; its last part has to be crm-platform-drill")
     stop(config, scratch, "immediate")
     shutil.rmtree(scratch, ignore_errors=True)
     shutil.rmtree(RUNTIME, ignore_errors=True)

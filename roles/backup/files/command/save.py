@@ -69,7 +69,7 @@ def make_key(config: dict) -> None:
 
 def key_text(config: dict) -> str:
     """pgBackRest's part of its configuration that holds the key."""
-    key = pathlib.Path(config["key"]).read_text(encoding="ascii").strip()
+    key = rules.key_of(common.key_text(config), "sets")
     return f"# Made from {config['key']} by crm-platform-backup.\n[global]\nrepo1-cipher-pass={key}\n"
 
 
@@ -155,9 +155,9 @@ def missing_files(config: dict, steps: list[str]) -> list[str]:
     return found if there else [*found, "first backup of the files"]
 
 
-def check_system(config: dict, stanza: dict) -> None:
+def check_system(config: dict, stanza: dict, here: str = "") -> None:
     """Refuse a repository that holds another cluster's backups."""
-    here = common.controldata(config)["Database system identifier"]
+    here = here or common.controldata(config)["Database system identifier"]
     if str(rules.system_of(stanza)) != here:
         raise rules.BackupError(
             f"the repository {config['repository']} holds the backups of another cluster (system identifier {rules.system_of(stanza)}, here {here});"
@@ -337,6 +337,23 @@ def expire(config: dict, kind: str, client: str = "") -> None:
     common.restic(config, "forget", "--quiet", *keep, *(["--prune"] if kind == "full" else []), client=client)
 
 
+def expire_now(config: dict) -> dict:
+    """Remove at once what the retention does not keep, for a repository that is full: else that follows a backup that succeeded."""
+    if common.kept_elsewhere(config):
+        raise rules.BackupError(f"the repository is on {config['peer']['host']}; expire there")
+    try:
+        with common.alone(config, "expire", WAIT):
+            if config["policy"]["sets"]:
+                common.pgbackrest(config, "expire")
+            if common.keeps_for_others(config):
+                expire_files(config, "full")
+            else:
+                expire(config, "full")
+    finally:
+        found = look.write(config)
+    return {"space": found["space"]}
+
+
 def expire_files(config: dict, kind: str) -> list[str]:
     """On a repository's host, whose clients can add and not remove: the clients whose snapshots were looked through."""
     done = []
@@ -382,6 +399,8 @@ def inspect(config: dict) -> list[str]:
 
 def restore_files(config: dict, path: str) -> dict:
     """The newest files of this host, or those below a path, to where they were."""
+    if common.keeps_for_others(config):
+        raise rules.BackupError(f"{config['name']} saves no files of its own; run it on {' or '.join(config['clients'])}")
     # On a host that is being rebuilt the state was not made yet.
     make_directory(config["state"], *directories(config)[config["state"]])
     with common.alone(config, "files", WAIT):
@@ -395,7 +414,7 @@ def hand_out(config: dict, client: str, pki: bool) -> dict:
     """What a client needs: the key of its files; for one that is rebuilt its certificates as well, which it had saved."""
     if not common.keeps_for_others(config) or client not in config["clients"]:
         raise rules.BackupError(f"{config['name']} keeps no backups of {client}; it keeps those of {', '.join(config['clients']) or 'nobody'}")
-    found: dict = {"key": rules.key_of(pathlib.Path(config["key"]).read_text(encoding="ascii").strip(), client), "files": {}}
+    found: dict = {"key": rules.key_of_files(common.key_text(config), client), "files": {}}
     if pki:
         with tempfile.TemporaryDirectory(dir="/run") as place:
             shutil.chown(place, common.KEEPER, "postgres")
