@@ -171,6 +171,13 @@ def verified(text: str) -> list[str]:
     return list(dict.fromkeys(complaints))
 
 
+def history_complaint(name: str, text: str) -> str:
+    """What is wrong with a timeline's history file; '' for nothing. Encryption has no checksum: damage makes it unreadable in places."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    whole = lines and all(re.fullmatch(r"\d+\t[0-9A-F]+/[0-9A-F]+\t[\x20-\x7e]*", line) for line in lines)
+    return "" if whole else f"{name}: damaged"
+
+
 # --- Where a backup leads to ---
 
 

@@ -124,6 +124,13 @@ def test_the_verification_is_read_although_it_always_succeeds():
     assert lib.verified("") == ["the verification said nothing"]
 
 
+def test_a_damaged_history_of_timelines_is_seen():
+    whole = "1\t0/3000000\tno recovery target specified\n\n2\t0/5000000\tbefore 2026-01-01 00:00:00+00\n"
+    assert lib.history_complaint("x", whole) == ""
+    for text in ("", whole.replace("0/3", "0\x83"), whole.replace("recovery", "rec\ufffdvery"), whole.replace("1\t", "\t")):
+        assert lib.history_complaint("x", text) == "x: damaged"
+
+
 POLICY = {
     "database": True,
     "sets": True,

@@ -24,6 +24,9 @@ CONFIG = "/etc/crm-platform/backup.json"
 KEEPER = "crm-backup"
 # Seconds within which the repository's host has to answer.
 REACH = 5
+# Seconds to wait for a locked repository of files, and what restic says of one.
+LOCK_WAIT = 900
+LOCKED = "already locked"
 
 
 def say(text: str) -> None:
@@ -50,7 +53,7 @@ def last_words(text: str) -> str:
 
 def run(*words: str, check: bool = True, text: str | None = None, **options) -> subprocess.CompletedProcess:
     """Run a program; BackupError with what it said where it fails."""
-    done = subprocess.run(words, check=False, text=True, input=text, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/", **options)
+    done = subprocess.run(words, check=False, text=True, errors="replace", input=text, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/", **options)
     if check and done.returncode:
         program = next(word for word in words if word != "setpriv" and not word.startswith("--"))
         say((done.stderr + done.stdout).strip())
@@ -77,7 +80,7 @@ def kept_elsewhere(config: dict) -> bool:
 
 
 def pgbackrest(config: dict, command: str, *options: str, **more) -> subprocess.CompletedProcess:
-    words = ("pgbackrest", f"--stanza={config['stanza']}", "--log-level-console=warn", *options, command)
+    words = ("pgbackrest", f"--stanza={config['stanza']}", "--log-level-console=warn", command, *options)
     if kept_elsewhere(config):
         reach(config, "database_port")
     if not keeps_for_others(config):
@@ -102,6 +105,22 @@ def restic(config: dict, *words: str, client: str = "", **more) -> subprocess.Co
     else:
         place = ("--repo", os.path.join(config["repository"], "files"))
     return run("restic", *place, "--password-file", config["key"], "--no-cache", *words, **more)
+
+
+def patient_restic(config: dict, *words: str, client: str = "", check: bool = True) -> subprocess.CompletedProcess:
+    """restic for what needs the repository to itself, or is kept out by one that does: waits, and removes the locks of the dead."""
+    end = time.monotonic() + LOCK_WAIT
+    while True:
+        done = restic(config, *words, client=client, check=False)
+        if done.returncode == 0 or LOCKED not in done.stderr or time.monotonic() > end:
+            break
+        say("waiting for the repository of the files, which is locked")
+        time.sleep(5)
+        restic(config, "unlock", client=client, check=False)
+    if check and done.returncode:
+        say(done.stderr.strip())
+        raise rules.BackupError(f"restic failed ({done.returncode}): {last_words(done.stderr + done.stdout)}")
+    return done
 
 
 def reach(config: dict, port: str) -> None:

@@ -95,7 +95,10 @@ def clean(config: dict) -> None:
 
 
 def tidy(config: dict) -> dict:
-    """Remove what a drill left that was killed, or that a reboot cut off."""
+    """Remove what a drill left that was killed, or that a reboot cut off; on a repository's host the locks of a killed run."""
+    if common.keeps_for_others(config) and common.remembered(config, "running.json", None) and not common.locked(config):
+        for client in config["clients"]:
+            common.restic(config, "unlock", client=client, check=False)
     left = os.path.isdir(config["drill"]["directory"]) or os.path.isdir(RUNTIME)
     if left and not common.locked(config):
         clean(config)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import grp
 import json
 import os
@@ -317,7 +318,7 @@ def save_files(config: dict, kind: str) -> dict:
     excluded = [word for path in config["files_exclude"] for word in ("--exclude", path)]
     common.say(f"backup of {', '.join(paths)}")
     common.restic(config, "unlock", check=False)
-    done = common.restic(config, "backup", "--json", "--host", config["name"], "--tag", kind, *excluded, "--", *paths)
+    done = common.patient_restic(config, "backup", "--json", "--host", config["name"], "--tag", kind, *excluded, "--", *paths)
     summary = next(one for one in map(json.loads, reversed(done.stdout.splitlines())) if one.get("message_type") == "summary")
     if not common.kept_elsewhere(config):
         expire(config, kind)
@@ -334,7 +335,12 @@ def expire(config: dict, kind: str, client: str = "") -> None:
     """Forget the snapshots that the retention does not keep."""
     keep = [word for name, count in config["files_keep"].items() for word in (f"--keep-{name}", str(count))]
     # Pruning reads and writes much; it goes with the full backup.
-    common.restic(config, "forget", "--quiet", *keep, *(["--prune"] if kind == "full" else []), client=client)
+    done = common.restic(config, "forget", "--quiet", *keep, *(["--prune"] if kind == "full" else []), client=client, check=False)
+    if common.LOCKED in done.stderr:
+        # A backup of that host is under way; the next run is soon enough.
+        common.say(f"the files{' of ' + client if client else ''} are in use, nothing of them is expired now")
+    elif done.returncode:
+        raise rules.BackupError(f"restic failed ({done.returncode}): {common.last_words(done.stderr + done.stdout)}")
 
 
 def expire_now(config: dict) -> dict:
@@ -389,12 +395,34 @@ def inspect(config: dict) -> list[str]:
         complaints += [f"database: {one}" for one in rules.verified(done.stdout)]
         if done.returncode:
             complaints.append(f"database: {common.last_words(done.stderr + done.stdout)}")
+        complaints += [f"database: {one}" for one in unverified(config)]
     for client in config["clients"] or [""]:
-        done = common.restic(config, "check", "--read-data", check=False, client=client)
+        done = common.patient_restic(config, "check", "--read-data", check=False, client=client)
         if done.returncode:
             complaints.append(f"files{' of ' + client if client else ''}: {common.last_words(done.stderr)}")
     common.remember(config, "verify.json", {"time": int(time.time()), "complaints": complaints})
     return complaints
+
+
+def unverified(config: dict) -> list[str]:
+    """Damage in what pgBackRest reads around, or does not look at, when it verifies: the twins of its own files, the histories of timelines."""
+    database, found = pathlib.Path(config["repository"], "database"), []
+    for copy in sorted(database.rglob("*.copy")):
+        twin = copy.with_suffix("")
+        try:
+            if not filecmp.cmp(copy, twin, shallow=False):
+                found.append(f"{twin.relative_to(database)} and its copy differ: one of them is damaged")
+        except FileNotFoundError:
+            # Expired meanwhile, or its backup was cut off.
+            if copy.exists() and twin.name != "backup.manifest":
+                found.append(f"{twin.relative_to(database)} is missing")
+    for path in sorted(database.glob("archive/*/*/*.history")):
+        name = str(path.relative_to(database))
+        done = common.pgbackrest(config, "repo-get", name, check=False)
+        if path.exists():
+            complaint = rules.history_complaint(name, done.stdout) if done.returncode == 0 else f"{name}: {common.last_words(done.stderr)}"
+            found += [complaint] if complaint else []
+    return found
 
 
 def restore_files(config: dict, path: str) -> dict:
