@@ -19,6 +19,8 @@ import rules
 import save
 
 RUNTIME = "/run/crm-platform-drill"
+# pgBackRest's restore empties the spool, and with it what tells PostgreSQL that its log has arrived: not that of the live one.
+SPOOL = "/var/spool/pgbackrest/crm-platform-drill"
 # Settings that recovery wants no smaller than they were.
 SETTINGS = {
     "max_connections": "max_connections setting",
@@ -90,8 +92,8 @@ def clean(config: dict) -> None:
     if os.path.basename(scratch) != "crm-platform-drill":
         raise rules.BackupError(f"backup_drill_directory is {scratch}; its last part has to be crm-platform-drill")
     stop(config, scratch, "immediate")
-    shutil.rmtree(scratch, ignore_errors=True)
-    shutil.rmtree(RUNTIME, ignore_errors=True)
+    for path in (scratch, RUNTIME, SPOOL):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def tidy(config: dict) -> dict:
@@ -103,6 +105,10 @@ def tidy(config: dict) -> dict:
     if left and not common.locked(config):
         clean(config)
     return {"changed": left}
+
+
+def own_spool() -> dict[str, str]:
+    return {**os.environ, "PGBACKREST_SPOOL_PATH": SPOOL}
 
 
 def start(config: dict, scratch: str) -> None:
@@ -124,7 +130,7 @@ def start(config: dict, scratch: str) -> None:
     )  # fmt: skip
     words = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
     log = f"{scratch}/drill.log"
-    done = common.as_postgres(f"{cluster['bin']}/pg_ctl", "-D", scratch, "-l", log, "-w", "-t", "86400", "-o", words, "start", check=False)
+    done = common.as_postgres(f"{cluster['bin']}/pg_ctl", "-D", scratch, "-l", log, "-w", "-t", "86400", "-o", words, "start", check=False, env=own_spool())
     while done.returncode == 0:
         if common.psql(config, "SELECT pg_is_in_recovery()", RUNTIME, "postgres", check=False) == "f":
             return
@@ -182,7 +188,8 @@ def prove(config: dict, entry: dict) -> None:
     common.say(f"restoring {one.label} to {scratch}")
     bring_back.make_data(scratch)
     options = [f"--set={one.label}", f"--pg1-path={scratch}", "--type=name", f"--target={name}", "--target-action=promote", f"--target-timeline={timeline}"]
-    common.pgbackrest(config, "restore", *options, "--archive-mode=off")
+    bring_back.make_data(SPOOL)
+    common.pgbackrest(config, "restore", *options, "--archive-mode=off", env=own_spool())
     start(config, scratch)
     entry["restore_seconds"] = round(time.monotonic() - began, 2)
     restored = counts(config, RUNTIME)
