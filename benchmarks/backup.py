@@ -75,7 +75,8 @@ class Row(t.NamedTuple):
 
 def deploy(platform: platforms.Platform) -> None:
     lab.up(NAME, lab.ensure_image("debian12"), [])
-    if platform.healthy():
+    # The last thing that a run of the site writes.
+    if platform.host.run("test", "-e", "/var/lib/crm-platform/backup/since.json", check=False).returncode == 0:
         return
     variables = {"foundation_domain": DOMAIN, "crm_service_admin_email": "admin@example.test", "crm_package_ca_bundle": lab.trusted_authorities()}
     with tempfile.TemporaryDirectory(prefix="crm-bench-") as folder:
@@ -139,9 +140,10 @@ def saving(platform: platforms.Platform) -> Row:
 def restoring(platform: platforms.Platform) -> list[Row]:
     made = newest(platform)
     size, label = made["info"]["size"], made["label"]
-    again = "rm -rf scratch tree; install -d -o postgres -g postgres -m 700 scratch tree"
-    # As roles/backup/files/command/drill.py calls it; the target only says how far the log is replayed later.
+    again = "rm -rf scratch tree; install -d -o postgres -g postgres -m 700 scratch tree spool"
+    # As roles/backup/files/command/drill.py calls it, with a spool of its own; the target only says how far the log is replayed later.
     restore = f"{PGBACKREST} --set={label} --pg1-path={PLACE}/scratch --type=immediate --target-action=promote --archive-mode=off restore"
+    restore = f"PGBACKREST_SPOOL_PATH={PLACE}/spool {restore}"
     timed(platform, restore, again)
     platform.host.sh(f"cd {PLACE}; {AS_POSTGRES} tar -C scratch -I 'zstd -3' -cf scratch.tar.zst .")
     warm, ours, bare, synced = f"{again}; cat scratch.tar.zst $(find {REPOSITORY}/backup/crm/{label} -type f) >/dev/null", [], [], []

@@ -49,7 +49,8 @@ def arguments() -> argparse.Namespace:
     restore.add_argument("--check", action="store_true", help="only say what would be done")
     restore.add_argument("--detach", action="store_true", help="do not wait for its end; `journalctl -f -t crm-platform-backup` shows it")
     restore.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
-    commands.add_parser("recover", help="after a restore that was killed: what was live before is live again")
+    recover = commands.add_parser("recover", help="after a restore that was killed: what was live before is live again")
+    recover.add_argument("--quiet", action="store_true", help="print no result: where it follows a restore, the last line is that one's")
     commands.add_parser("undo", help="put the data directory back that a restore replaced")
     commands.add_parser("forget", help="remove the data directory that a restore replaced")
     files = commands.add_parser("files", help="bring the newest files back: all of this host, or what is below a path")
@@ -113,7 +114,8 @@ def main() -> int:
         print(f"crm-platform-backup: {exc}", file=sys.stderr)
         print(json.dumps({"failed": True, "error": str(exc)}))
         return 1
-    print(json.dumps(result))
+    if not getattr(chosen, "quiet", False):
+        print(json.dumps(result))
     return 1 if result.get("failed") else 0
 
 

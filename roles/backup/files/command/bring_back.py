@@ -162,7 +162,7 @@ def as_unit(words: list[str], detach: bool) -> int:
     """Have systemd run the restore: a lost connection does not end it, and when it is killed what was there before comes back."""
     options = ["--detach"] if detach else []
     unit = ["systemd-run", "--quiet", "--collect", f"--unit={UNIT}", *([] if detach else ["--wait", "--pipe"])]
-    unit += ["-p", "SyslogIdentifier=crm-platform-backup", "-p", "TimeoutStopSec=infinity", "-p", f"ExecStopPost={COMMAND} recover"]
+    unit += ["-p", "SyslogIdentifier=crm-platform-backup", "-p", "TimeoutStopSec=infinity", "-p", f"ExecStopPost={COMMAND} recover --quiet"]
     done = subprocess.run([*unit, COMMAND, *(word for word in words if word not in options), "--here"], check=False)
     if detach and done.returncode == 0:
         print(json.dumps({"unit": UNIT}))
