@@ -106,22 +106,37 @@ def key_of_files(key: str, host: str) -> str:
 # --- What pgBackRest tells ---
 
 
-def stanza_of(info: list, name: str) -> dict:
+def within(one: dict, repository: int) -> bool:
+    """Whether a part of pgBackRest's answer (a backup, the log) is of this repository."""
+    return one["database"]["repo-key"] == repository
+
+
+def in_short(message: str) -> str:
+    """The first line of what pgBackRest says, and the reason that an S3 server gives in a document below it."""
+    reason = re.search(r"<Message>(.*?)</Message>", message, re.DOTALL)
+    return message.strip().split("\n")[0] + (f" {' '.join(reason[1].split())}" if reason else "")
+
+
+def stanza_of(info: list, name: str, repository: int = 1) -> dict:
     """The part of `pgbackrest info --output=json` that is about one stanza; BackupError where the repository is not well."""
     for one in info:
         if one.get("name") == name:
-            code, message = one["status"]["code"], one["status"]["message"]
+            # The status of all of them is of no use where one is not well.
+            status = next((each["status"] for each in one["repo"] if each["key"] == repository), one["status"])
+            code, message = status["code"], status["message"]
             # 2: no valid backup yet.
             if code not in (0, 2):
-                raise BackupError(f"the repository says of {name}: {message}")
+                raise BackupError(f"the repository says of {name}: {in_short(message)}")
             return one
     raise BackupError(f"the repository knows no {name}: missing stanza path")
 
 
-def sets_of(stanza: dict) -> list[Set]:
-    """The backups of a stanza, oldest first."""
+def sets_of(stanza: dict, repository: int = 1) -> list[Set]:
+    """The backups of a stanza in one repository, oldest first."""
     found = []
     for one in stanza.get("backup", []):
+        if not within(one, repository):
+            continue
         found.append(
             Set(
                 label=one["label"],
@@ -139,16 +154,20 @@ def sets_of(stanza: dict) -> list[Set]:
     return sorted(found, key=lambda one: (one.ended, one.label))
 
 
-def system_of(stanza: dict) -> int:
+def current(stanza: dict, repository: int) -> dict:
+    """The cluster that the stanza saves now. Each repository counts its clusters for itself."""
+    return max((one for one in stanza["db"] if one["repo-key"] == repository), key=lambda one: one["id"])
+
+
+def system_of(stanza: dict, repository: int = 1) -> int:
     """System identifier of the cluster that the stanza saves now."""
-    return max(stanza["db"], key=lambda one: one["id"])["system-id"]
+    return current(stanza, repository)["system-id"]
 
 
-def archive_of(stanza: dict) -> dict:
+def archive_of(stanza: dict, repository: int = 1) -> dict:
     """First and last segment of the log in the repository, of the current cluster."""
-    current = max(one["id"] for one in stanza["db"])
     for one in stanza.get("archive", []):
-        if one["database"]["id"] == current:
+        if within(one, repository) and one["database"]["id"] == current(stanza, repository)["id"]:
             return {"first": one["min"], "last": one["max"]}
     return {"first": None, "last": None}
 
@@ -292,6 +311,24 @@ def files_problems(policy: dict, files: dict, now: float, host: str = "") -> lis
     return []
 
 
+def second_problems(policy: dict, second: dict, now: float) -> list[dict]:
+    """Of the second repository: it does not answer, its last run failed, what it holds is missing, old or damaged."""
+    found = [second["unreadable"]] if second["unreadable"] else []
+    if not second["begun"]:
+        return [problem("second", f"the second repository, {second['place']}, holds no backup yet: {second['unreadable'] or second['error'] or 'none was made'}")]
+    if second["left"]:
+        found.append(f"since {utc(second['left'])} it did not answer, and lacks the log from then on until the next backup is in it")
+    if second["error"] and second["error"] != second["unreadable"]:
+        found.append(f"the last backup into it failed: {second['error']}")
+    if not second["unreadable"]:
+        if second["sets"] is not None:
+            found += [one["message"] for one in database_problems(policy, {"database": {"sets": second["sets"]}}, now)]
+        for client, files in sorted(second["files"].items()):
+            found += [one["message"] for one in files_problems(policy, files, now, client)]
+    found += [one for one in second["complaints"] if one not in found]
+    return [problem("second", f"the second repository, {second['place']}: {message}") for message in found]
+
+
 def forged(snapshots: list, known: dict, now: float) -> list[str]:
     """Snapshots that are not of the time at which they came: with such, a host that fell could push its old ones out of the retention.
 
@@ -347,6 +384,8 @@ def judge(policy: dict, facts: dict, now: float) -> list[dict]:
         found += files_problems(policy, files, now, host)
         for one in files.get("forged", []):
             found.append(problem("forged", f"snapshot {one} of the files of {host} bears a time at which it did not come; nothing of that host is expired until it is gone"))
+    if facts["second"] is not None:
+        found += second_problems(policy, facts["second"], now)
     found += run_problems(facts)
     found += timer_problems(policy, facts)
     for complaint in facts["verify"]:

@@ -77,6 +77,11 @@ state:
     files:
       description: The number of C(snapshots) of the files and the C(last) one with C(id) and C(time).
       type: dict
+    second:
+      description: >-
+        Where this host writes a second repository, its C(place), its C(sets) as those of C(database), and the number of snapshots of
+        the C(files) of each host; else V(null).
+      type: dict
     runs:
       description: The last run of each kind, with C(ok), C(began), C(ended), C(seconds), C(error) and C(result).
       type: dict

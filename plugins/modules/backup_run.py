@@ -69,6 +69,11 @@ options:
     description: Timeline to follow, where that is not the live one, such as into what an earlier restore left behind; V(0) for the live one.
     type: int
     default: 0
+  repository:
+    description: For V(restore), V(2) takes sets and log from the second repository.
+    type: int
+    choices: [1, 2]
+    default: 1
   safety_backup:
     description: Save what is there before it is replaced.
     type: bool
@@ -184,6 +189,8 @@ def restore_words(options):
             words.append(f"{option}={options[name]}")
     if options["target_timeline"]:
         words.append(f"--timeline={options['target_timeline']}")
+    if options["repository"] != 1:
+        words.append(f"--repository={options['repository']}")
     for option, wanted in (
         ("--no-safety-backup", not options["safety_backup"]),
         ("--in-place", options["in_place"]),
@@ -286,6 +293,7 @@ def main():
             "target_lsn": {"type": "str", "default": ""},
             "target_name": {"type": "str", "default": ""},
             "target_timeline": {"type": "int", "default": 0},
+            "repository": {"type": "int", "choices": [1, 2], "default": 1},
             "safety_backup": {"type": "bool", "default": True},
             "in_place": {"type": "bool", "default": False},
             "files": {"type": "bool", "default": True},

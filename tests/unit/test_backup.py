@@ -12,11 +12,12 @@ NOW = 1_800_000_000
 HOUR = 3600
 
 
-def entry(label, kind, ended, timeline=1, first="0/2000028", last="0/2000100", error=False):
+def entry(label, kind, ended, timeline=1, first="0/2000028", last="0/2000100", error=False, repository=1):
     segment = f"{timeline:08X}0000000000000002"
     return {
         "label": label,
         "type": kind,
+        "database": {"id": 2, "repo-key": repository},
         "timestamp": {"start": ended - 10, "stop": ended},
         "archive": {"start": segment, "stop": segment},
         "lsn": {"start": first, "stop": last},
@@ -30,9 +31,10 @@ def stanza(*entries, code=0, message="ok"):
         {
             "name": "crm",
             "status": {"code": code, "message": message},
+            "repo": [{"key": 1, "status": {"code": code, "message": message}}],
             "backup": list(entries),
-            "db": [{"id": 1, "system-id": 7}, {"id": 2, "system-id": 8}],
-            "archive": [{"database": {"id": 2}, "min": "000000010000000000000001", "max": "000000010000000000000009"}],
+            "db": [{"id": 1, "repo-key": 1, "system-id": 7}, {"id": 2, "repo-key": 1, "system-id": 8}],
+            "archive": [{"database": {"id": 2, "repo-key": 1}, "min": "000000010000000000000001", "max": "000000010000000000000009"}],
         }
     ]
 
@@ -75,6 +77,24 @@ def test_a_repository_that_is_not_well_is_told():
     with pytest.raises(lib.BackupError, match="other"):
         lib.stanza_of(stanza(code=99, message="other"), "crm")
     assert lib.sets_of(lib.stanza_of(stanza(code=2, message="no valid backups"), "crm")) == []
+
+
+def test_two_repositories_are_kept_apart():
+    info = stanza(entry("A", "full", NOW - 100), entry("B", "full", NOW, repository=2), entry("C", "incr", NOW + 1, repository=2))
+    info[0]["status"] = {"code": 4, "message": "different across repos"}
+    info[0]["repo"].append({"key": 2, "status": {"code": 0, "message": "ok"}})
+    # Each counts the clusters that it has seen.
+    info[0]["db"].append({"id": 1, "repo-key": 2, "system-id": 9})
+    info[0]["archive"].append({"database": {"id": 1, "repo-key": 2}, "min": "000000010000000000000005", "max": "000000010000000000000006"})
+    first, second = lib.stanza_of(info, "crm"), lib.stanza_of(info, "crm", 2)
+    assert [one.label for one in lib.sets_of(first)] == ["A"] and [one.label for one in lib.sets_of(second, 2)] == ["B", "C"]
+    assert (lib.system_of(first), lib.system_of(second, 2)) == (8, 9)
+    assert lib.archive_of(first)["last"].endswith("9") and lib.archive_of(second, 2)["last"].endswith("6")
+    # What is wrong with one says nothing of the other.
+    info[0]["repo"][1]["status"] = {"code": 99, "message": "[ProtocolError] failed with 404:\n*** more ***\n<Message>no such\nbucket</Message>"}
+    assert lib.sets_of(lib.stanza_of(info, "crm"))
+    with pytest.raises(lib.BackupError, match=r"failed with 404: no such bucket$"):
+        lib.stanza_of(info, "crm", 2)
 
 
 def test_history_of_a_timeline():
@@ -152,6 +172,7 @@ def facts(**other):
         "database": {"sets": [a_set()], "archiver": archiver},
         "files": {"snapshots": [{"id": "1", "time": NOW - HOUR}]},
         "clients": {},
+        "second": None,
         "runs": {"backup": {"ok": True}},
         "killed": [],
         "drills": [{"ok": True, "ended": NOW - HOUR}],
@@ -201,6 +222,33 @@ def test_each_fault_is_told(other, check):
     found = lib.judge(POLICY, facts(**other), NOW)
     assert [one["check"] for one in found] == [check]
     assert bool(lib.hard(found)) == (check != "key")
+
+
+def second(**other):
+    well = {"place": "b on h:443", "begun": True, "sets": [a_set()], "files": {"": {"snapshots": [{"id": "1", "time": NOW - HOUR}]}}}
+    return {**well, "error": "", "complaints": [], "left": None, "unreadable": "", **other}
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({"begun": False, "error": "no such bucket"}, "holds no backup yet: no such bucket"),
+        ({"unreadable": "it is dead"}, "it is dead"),
+        ({"unreadable": "it is dead", "error": "it is dead"}, "it is dead"),
+        ({"error": "no room"}, "the last backup into it failed: no room"),
+        ({"left": NOW - HOUR}, "lacks the log"),
+        ({"sets": []}, "no full backup"),
+        ({"sets": [a_set(ended=NOW - 27 * HOUR)]}, "27.0 hours old"),
+        ({"files": {"a": {"snapshots": []}}}, "no backup of the files of a"),
+        ({"complaints": ["a byte differs"]}, "a byte differs"),
+    ],
+)
+def test_each_fault_of_the_second_repository_is_told_and_is_not_the_first_s(other, words):
+    (found,) = lib.judge(POLICY, facts(second=second(**other)), NOW)
+    assert found["check"] == "second" and words in found["message"] and "b on h:443" in found["message"]
+    assert lib.judge(POLICY, facts(second=second()), NOW) == []
+    # A host of files alone has no sets.
+    assert lib.judge(POLICY, facts(second=second(sets=None)), NOW) == []
 
 
 def test_a_host_without_a_database_answers_for_its_files_only():

@@ -116,6 +116,13 @@ def damage(host):
     return told(problems(host, "damaged", "verify", "repository"), "none was")
 
 
+@check("backup_second", "backup", cure="crm.platform.backup; journalctl -t crm-platform-backup -n 50 says what failed", source="own")
+def second(host):
+    """The second repository is as well as the first"""
+    known = state(host).get("second")
+    return told(problems(host, "second"), f"{len(known['sets'])} sets in {known['place']}" if known else "there is none")
+
+
 @check("backup_space", "backup", "%", 80, 92, "a larger repository, or fewer full backups: backup_retention_full", "pgmonitor")
 def space(host):
     """Room in the repository"""

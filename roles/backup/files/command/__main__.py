@@ -41,6 +41,7 @@ def arguments() -> argparse.Namespace:
     restore.add_argument("--time", default="", help="the last moment that is brought back, with its zone")
     restore.add_argument("--lsn", default="", help="the last position in the log that is brought back")
     restore.add_argument("--name", default="", help="a point made with pg_create_restore_point()")
+    restore.add_argument("--repository", type=int, choices=(1, 2), default=1, help="2 restores from the second repository")
     restore.add_argument("--timeline", type=int, default=0, help="follow this timeline instead of the newest")
     restore.add_argument("--no-safety-backup", action="store_true", help="do not save what is there first")
     restore.add_argument("--in-place", action="store_true", help="write over the data directory instead of keeping it: needs no room")
@@ -76,6 +77,7 @@ def main() -> int:
         signal.signal(signal.SIGTERM, stopped)
         if chosen.command == "status":
             save.take_over(config)
+            save.catch_up_second(config)
             drill.tidy(config)
             # Left by a reboot.
             bring_back.recover(config)

@@ -84,10 +84,14 @@ def plan(config: dict, chosen: argparse.Namespace) -> dict:
     if os.path.isdir(old(config)):
         raise rules.BackupError(f"{old(config)} still holds what an earlier restore replaced: take it back with `crm-platform-backup undo` or remove it with `crm-platform-backup forget`")
     moment, position = target_of(chosen)
-    stanza = rules.stanza_of(json.loads(common.pgbackrest(config, "info", "--output=json").stdout), config["stanza"])
+    if chosen.repository == 2 and not config["second"]:
+        raise rules.BackupError("there is no second repository to restore from; backup_s3_endpoint names one")
+    if chosen.repository == 2:
+        save.heed_second(config)
+    stanza = common.stanza(config, chosen.repository)
     if not chosen.new_cluster:
-        save.check_system(config, stanza, cut_off.get("system", ""))
-    sets = rules.sets_of(stanza)
+        save.check_system(config, stanza, chosen.repository, cut_off.get("system", ""))
+    sets = rules.sets_of(stanza, chosen.repository)
     if chosen.timeline:
         timeline, history = chosen.timeline, {}
     elif cut_off:
@@ -107,7 +111,7 @@ def plan(config: dict, chosen: argparse.Namespace) -> dict:
     live = look.archiver(config) is not None
     if not live and not (chosen.no_safety_backup or chosen.new_cluster):
         raise rules.BackupError("PostgreSQL does not answer, so what is there cannot be saved first: start it, or give backup_restore_safety_backup=false")
-    known = {"system": str(rules.system_of(stanza)), "timeline": live_timeline, "history": live_history}
+    known = {"system": str(rules.system_of(stanza, chosen.repository)), "timeline": live_timeline, "history": live_history}
     return {"set": one.shown(), "timeline": timeline, "options": options_of(chosen, one, timeline, moment), "live": live, "known": known}
 
 
@@ -115,7 +119,7 @@ def restore(config: dict, chosen: argparse.Namespace) -> dict:
     """Bring the database back; whatever fails on the way, what was there before is live again."""
     if chosen.confirm != config["database"] and not (chosen.check and not chosen.confirm):
         raise rules.BackupError(f"a restore replaces the database {config['database']}: give its name as backup_restore_confirm to show that it is meant")
-    if chosen.new_cluster and not take_over(config):
+    if chosen.new_cluster and not take_over(config, chosen.repository):
         return {"plan": None}
     if chosen.check:
         return {"plan": plan(config, chosen)}
@@ -129,7 +133,7 @@ def restore(config: dict, chosen: argparse.Namespace) -> dict:
             steps = plan(config, chosen)
             with common.recorded(config, "restore") as entry:
                 if steps["live"] and not chosen.no_safety_backup and not chosen.new_cluster:
-                    keep_what_is_there(config)
+                    keep_what_is_there(config, chosen.repository)
                 replace(config, chosen, steps)
                 kept = old(config) if os.path.isdir(old(config)) else None
                 entry["result"] = {
@@ -141,21 +145,30 @@ def restore(config: dict, chosen: argparse.Namespace) -> dict:
                     "seconds": round(time.monotonic() - began, 1),
                 }
         # On its new timeline nothing was saved yet.
-        save.backup(config, "incr")
+        save_again(config, chosen.repository)
     finally:
         look.write(config)
     return entry["result"]
 
 
-def keep_what_is_there(config: dict) -> None:
+def save_again(config: dict, repository: int) -> None:
+    """A backup of what was restored. Who restores from the second repository may have no first one; the state tells that."""
+    try:
+        save.backup(config, "incr")
+    except rules.BackupError:
+        if repository == 1:
+            raise
+
+
+def keep_what_is_there(config: dict, repository: int = 1) -> None:
     """A backup of the live database; where a host of its own keeps the repository, the log up to now is in it, and its next backup follows."""
     # A commit after the target, or recovery would not know that it has reached it.
     common.psql(config, "SELECT pg_current_xact_id(); SELECT pg_switch_wal()")
     common.say("backup of what is there")
     if common.kept_elsewhere(config):
-        common.pgbackrest(config, "check", "--archive-timeout=300")
+        common.pgbackrest(config, "check", f"--archive-timeout={common.ARCHIVED}", repository=1)
     else:
-        common.pgbackrest(config, "backup", "--type=incr")
+        common.pgbackrest(config, "backup", "--type=incr", f"--archive-timeout={common.ARCHIVED}", repository=repository)
 
 
 def as_unit(words: list[str], detach: bool) -> int:
@@ -185,17 +198,19 @@ def recover(config: dict) -> dict:
     return {"changed": True}
 
 
-def take_over(config: dict) -> bool:
+def take_over(config: dict, repository: int) -> bool:
     """Make a repository that came from elsewhere this host's own; False where its database is live here already."""
     save.make_directory(config["state"], *save.directories(config)[config["state"]])
     if not common.kept_elsewhere(config):
         save.hand_key_on(config)
-        # Numbers of users differ from host to host.
-        common.run("chown", "--recursive", "postgres:postgres", os.path.join(config["repository"], "database"))
-    stanza = rules.stanza_of(json.loads(common.pgbackrest(config, "info", "--output=json").stdout), config["stanza"])
+        save.heed_second(config)
+        if repository == 1:
+            # Numbers of users differ from host to host.
+            common.run("chown", "--recursive", "postgres:postgres", os.path.join(config["repository"], "database"))
+    stanza = common.stanza(config, repository)
     if common.remembered(config, "restoring.json", None):
         return True
-    if str(rules.system_of(stanza)) == common.controldata(config)["Database system identifier"]:
+    if str(rules.system_of(stanza, repository)) == common.controldata(config)["Database system identifier"]:
         return False
     tables = common.psql(config, "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace")
     if tables != "0":
@@ -218,11 +233,12 @@ def replace(config: dict, chosen: argparse.Namespace, steps: dict) -> None:
             os.rename(data, old(config))
             make_data(data)
         common.say(f"restoring {steps['set']['label']}")
-        common.pgbackrest(config, "restore", *steps["options"], *(["--delta"] if chosen.in_place else []))
+        source = common.from_repository(config, chosen.repository)
+        common.pgbackrest(config, "restore", *steps["options"], *source, *(["--delta"] if chosen.in_place else []), repository=chosen.repository)
         common.say("replaying the log")
         start(config)
         if chosen.files:
-            save_attachments(config)
+            save_attachments(config, chosen.repository)
     except BaseException as exc:
         if chosen.in_place:
             raise rules.BackupError(f"{exc}; the data directory is incomplete, PostgreSQL is stopped: restore again, newest set or another") from exc
@@ -235,9 +251,11 @@ def replace(config: dict, chosen: argparse.Namespace, steps: dict) -> None:
     pathlib.Path(common.state_path(config, "restoring.json")).unlink()
 
 
-def save_attachments(config: dict) -> None:
+def save_attachments(config: dict, repository: int) -> None:
     """Attachments are never overwritten by the CRM, so the newest snapshot has those of every earlier moment."""
-    common.restic(config, "--no-lock", "restore", "latest", "--host", config["name"], "--target", "/", "--include", config["attachments"])
+    # A client has no way to the second one.
+    restic = common.restic_second if repository == 2 and common.writes_second(config) else common.restic
+    restic(config, "--no-lock", "restore", "latest", "--host", config["name"], "--target", "/", "--include", config["attachments"])
 
 
 def make_data(path: str) -> None:

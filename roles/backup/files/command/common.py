@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -22,11 +23,14 @@ import rules
 CONFIG = "/etc/crm-platform/backup.json"
 # Who owns the sets on a repository's host. The server that the database's host reaches is another user, who cannot remove them.
 KEEPER = "crm-backup"
+PGBACKREST_CONFIG = "/etc/pgbackrest/pgbackrest.conf"
 # Seconds within which the repository's host has to answer.
 REACH = 5
 # Seconds to wait for a locked repository of files, and what restic says of one.
 LOCK_WAIT = 900
 LOCKED = "already locked"
+# Seconds within which a segment of the log has to be in the repository; where a second one is dead it takes a while to be in the first.
+ARCHIVED = 300
 
 
 def say(text: str) -> None:
@@ -48,7 +52,9 @@ def last_words(text: str) -> str:
     """The errors of a program's output in one line, or what it said last."""
     lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
     errors = [line.split("ERROR: ", 1)[1] for line in lines if "ERROR: " in line] or [line for line in lines if "FATAL: " in line]
-    return "; ".join(errors[:2]) if errors else (lines[-1] if lines else "")
+    if errors:
+        return rules.in_short("; ".join(errors[:2]) + text[text.find("\n") :])
+    return lines[-1] if lines else ""
 
 
 def run(*words: str, check: bool = True, text: str | None = None, **options) -> subprocess.CompletedProcess:
@@ -79,15 +85,49 @@ def kept_elsewhere(config: dict) -> bool:
     return config["mode"] == "client"
 
 
-def pgbackrest(config: dict, command: str, *options: str, **more) -> subprocess.CompletedProcess:
-    words = ("pgbackrest", f"--stanza={config['stanza']}", "--log-level-console=warn", command, *options)
+def writes_second(config: dict) -> bool:
+    """Whether there is a second repository that this host itself writes into; a client's is written by the repository's host."""
+    return bool(config["second"]) and not kept_elsewhere(config)
+
+
+def pgbackrest(config: dict, command: str, *options: str, repository: int = 0, env: dict | None = None, **more) -> subprocess.CompletedProcess:
+    """pgBackRest on one of the repositories, on all of them where none is named."""
+    environment = {**os.environ, **(env or {})}
     if kept_elsewhere(config):
         reach(config, "database_port")
+    elif repository == 2:
+        reach_second(config)
+    if repository and config["second"]:
+        if command in ("check", "stanza-create"):
+            # These know no --repo, and one that is dead fails the other. What is said of the second is in conf.d, and so is the key.
+            options = (*options, f"--config={PGBACKREST_CONFIG}")
+            if not kept_elsewhere(config):
+                environment["PGBACKREST_REPO1_CIPHER_PASS"] = rules.key_of(key_text(config), "sets")
+        else:
+            options = (*options, f"--repo={repository}")
+    words = ("pgbackrest", f"--stanza={config['stanza']}", "--log-level-console=warn", command, *options)
     if not keeps_for_others(config):
-        return as_postgres(*words, **more)
+        return as_postgres(*words, env=environment, **more)
     # Locks and logs in the configuration are the server's, who is another user. Not every command knows these options.
-    own = {"PGBACKREST_LOCK_PATH": state_path(config, "lock-pgbackrest"), "PGBACKREST_LOG_LEVEL_FILE": "off"}
-    return as_user(KEEPER, *words, env={**os.environ, **own}, **more)
+    environment.update(PGBACKREST_LOCK_PATH=state_path(config, "lock-pgbackrest"), PGBACKREST_LOG_LEVEL_FILE="off")
+    return as_user(KEEPER, *words, env=environment, **more)
+
+
+def stanza(config: dict, repository: int = 1) -> dict:
+    """What pgBackRest tells of the stanza in one of the repositories."""
+    said = pgbackrest(config, "info", "--output=json", repository=repository).stdout
+    return rules.stanza_of(json.loads(said), config["stanza"], repository)
+
+
+def from_repository(config: dict, repository: int, data: str = "") -> list[str]:
+    """Options of a restore that takes sets and log from one repository: where the other is dead, each segment would wait for it.
+
+    :param data: the data directory, where it is not the live one.
+    """
+    if not config["second"]:
+        return []
+    where = f" --pg1-path={data}" if data else ""
+    return [f'--recovery-option=restore_command=pgbackrest --stanza={config["stanza"]} --repo={repository}{where} archive-get %f "%p"']
 
 
 def restic(config: dict, *words: str, client: str = "", **more) -> subprocess.CompletedProcess:
@@ -123,9 +163,56 @@ def patient_restic(config: dict, *words: str, client: str = "", check: bool = Tr
     return done
 
 
+def restic_second(config: dict, *words: str, client: str = "", **more) -> subprocess.CompletedProcess:
+    """restic on the second repository of the files of this host, or of one of its clients; the first is there to copy from."""
+    reach_second(config)
+    second, keeps = config["second"], keeps_for_others(config)
+    key = rules.key_of_files(key_text(config), client) if keeps else key_text(config)
+    known = credentials(config)
+    environment = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": "/nonexistent",
+        "AWS_ACCESS_KEY_ID": known["id"],
+        "AWS_SECRET_ACCESS_KEY": known["secret"],
+        "RESTIC_PASSWORD": key,
+        "RESTIC_FROM_PASSWORD": key,
+        "RESTIC_FROM_REPOSITORY": os.path.join(config["repository"], "files", client),
+    }
+    lookup = "dns" if second["uri_style"] == "host" else "path"
+    place = ("--repo", f"s3:https://{second['host']}:{second['port']}/{second['bucket']}{second['path']}/files/{client or config['name']}")
+    place += ("-o", f"s3.region={second['region']}", "-o", f"s3.bucket-lookup={lookup}")
+    place += ("--cacert", second["ca"]) if second["ca"] else ()
+    run_it = functools.partial(as_user, KEEPER) if keeps else run
+    return run_it("restic", *place, "--no-cache", *words, env=environment, **more)
+
+
+def credentials(config: dict) -> dict:
+    """{id, secret} for the second repository, which the role has written."""
+    path = config["second"]["credentials"]
+    try:
+        return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        raise rules.BackupError(f"{path} is missing or no JSON: run the role crm.platform.backup on this host again") from None
+
+
+def second_place(config: dict) -> str:
+    second = config["second"]
+    return f"{second['bucket']}{second['path']} on {second['host']}:{second['port']}"
+
+
 def reach(config: dict, port: str) -> None:
     """Refuse at once where the repository's host does not answer; restic would try for a quarter of an hour."""
-    peer = (config["peer"]["host"], config["peer"][port])
+    answer(config["peer"]["host"], config["peer"][port])
+
+
+def reach_second(config: dict) -> None:
+    """Likewise for the second repository."""
+    if not config["second"]:
+        raise rules.BackupError("there is no second repository; backup_s3_endpoint names one")
+    answer(config["second"]["host"], config["second"]["port"])
+
+
+def answer(*peer) -> None:
     try:
         socket.create_connection(peer, timeout=REACH).close()
     except OSError as exc:

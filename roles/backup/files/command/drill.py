@@ -170,14 +170,14 @@ def point(config: dict) -> tuple[str, dict, dict, float]:
     common.psql(config, f"SELECT pg_create_restore_point('{name}')")
     after = counts(config)
     common.psql(config, "SELECT pg_current_xact_id(); SELECT pg_switch_wal()")
-    common.pgbackrest(config, "check", "--archive-timeout=300")
+    common.pgbackrest(config, "check", f"--archive-timeout={common.ARCHIVED}", repository=1)
     return name, before, after, pending
 
 
 def prove(config: dict, entry: dict) -> None:
     """Restore and look; each step that holds is written into the entry."""
     scratch, data = config["drill"]["directory"], config["cluster"]["data"]
-    stanza = rules.stanza_of(json.loads(common.pgbackrest(config, "info", "--output=json").stdout), config["stanza"])
+    stanza = common.stanza(config)
     timeline, history = bring_back.timeline_of(config, [], False)
     one = rules.choose(rules.sets_of(stanza), timeline, history)
     free = shutil.disk_usage(os.path.dirname(scratch)).free
@@ -189,7 +189,7 @@ def prove(config: dict, entry: dict) -> None:
     bring_back.make_data(scratch)
     options = [f"--set={one.label}", f"--pg1-path={scratch}", "--type=name", f"--target={name}", "--target-action=promote", f"--target-timeline={timeline}"]
     bring_back.make_data(SPOOL)
-    common.pgbackrest(config, "restore", *options, "--archive-mode=off", env=own_spool())
+    common.pgbackrest(config, "restore", *options, *common.from_repository(config, 1, scratch), "--archive-mode=off", repository=1, env=own_spool())
     start(config, scratch)
     entry["restore_seconds"] = round(time.monotonic() - began, 2)
     restored = counts(config, RUNTIME)

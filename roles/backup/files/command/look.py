@@ -19,8 +19,7 @@ def database(config: dict) -> dict:
     """Sets, log and archiver; `error` where the repository does not answer."""
     found: dict = {"sets": [], "archiver": archiver(config) if config["policy"]["database"] else None}
     try:
-        info = json.loads(common.pgbackrest(config, "info", "--output=json").stdout)
-        stanza = rules.stanza_of(info, config["stanza"])
+        stanza = common.stanza(config)
         found.update(sets=rules.sets_of(stanza), archive=rules.archive_of(stanza), system=rules.system_of(stanza))
     except (rules.BackupError, ValueError, KeyError) as exc:
         found["error"] = f"the repository of the database: {exc}"
@@ -49,11 +48,15 @@ def moment(text: str) -> int:
     return int(datetime.datetime.fromisoformat(re.sub(r"\.\d+", "", text).replace("Z", "+00:00")).timestamp())
 
 
+def snapshots(text: str) -> list[dict]:
+    """What restic tells of its snapshots, oldest first."""
+    return sorted(({"id": one["short_id"], "time": moment(one["time"])} for one in json.loads(text) or []), key=lambda one: one["time"])
+
+
 def files(config: dict, client: str = "") -> dict:
     """Snapshots of the files; `error` where the repository does not answer."""
     try:
-        shown = json.loads(common.restic(config, "--no-lock", "snapshots", "--json", client=client).stdout)
-        return {"snapshots": sorted(({"id": one["short_id"], "time": moment(one["time"])} for one in shown or []), key=lambda one: one["time"])}
+        return {"snapshots": snapshots(common.restic(config, "--no-lock", "snapshots", "--json", client=client).stdout)}
     except (rules.BackupError, OSError, ValueError, KeyError) as exc:
         return {"snapshots": [], "error": f"the repository of the files{' of ' + client if client else ''}: {exc}"}
 
@@ -65,6 +68,25 @@ def clients(config: dict) -> dict:
     for client in config["clients"]:
         found[client] = files(config, client)
         found[client]["forged"] = rules.forged(found[client]["snapshots"], known.get(client, {}), time.time())
+    return found
+
+
+def second(config: dict) -> dict | None:
+    """Sets and snapshots in the second repository, and what the last run into it said; None where this host has none."""
+    if not common.writes_second(config):
+        return None
+    known = common.remembered(config, "second.json", {})
+    place = common.second_place(config)
+    found: dict = {"place": place, "begun": known.get("place") == place, "sets": None, "files": {}}
+    found.update(error=known.get("error", ""), complaints=known.get("complaints", []), left=known.get("left"), unreadable="")
+    try:
+        common.reach_second(config)
+        if config["policy"]["sets"]:
+            found["sets"] = rules.sets_of(common.stanza(config, 2), 2)
+        for client in config["clients"] or [""]:
+            found["files"][client] = {"snapshots": snapshots(common.restic_second(config, "--no-lock", "snapshots", "--json", client=client).stdout)}
+    except (rules.BackupError, OSError, ValueError, KeyError) as exc:
+        found["unreadable"] = str(exc)
     return found
 
 
@@ -120,6 +142,7 @@ def look(config: dict) -> dict:
     facts = {
         "files": files(config) if config["policy"]["files"] else {"snapshots": []},
         "clients": clients(config),
+        "second": second(config),
         "runs": common.remembered(config, "runs.json", {}),
         "killed": killed(config),
         "drills": common.remembered(config, "drills.json", []),
@@ -139,6 +162,15 @@ def summed(found: dict) -> dict:
     return {"snapshots": len(found["snapshots"]), "last": found["snapshots"][-1] if found["snapshots"] else None}
 
 
+def summed_second(found: dict | None) -> dict | None:
+    """Its place, sets and snapshots."""
+    if found is None:
+        return None
+    # A host's own files have no name there.
+    files_ = {client or "files": summed(one) for client, one in found["files"].items()}
+    return {"place": found["place"], "sets": [one.shown() for one in found["sets"] or []], "files": files_}
+
+
 def state(config: dict) -> dict:
     """The whole state, as the state file, the health checks and the module backup_info tell it."""
     facts, now = look(config), time.time()
@@ -154,6 +186,7 @@ def state(config: dict) -> dict:
         "repository": f"{config['peer']['host']}:{config['repository']}" if common.kept_elsewhere(config) else config["repository"],
         "files": summed(facts["files"]),
         "clients": {client: summed(one) for client, one in facts["clients"].items()},
+        "second": summed_second(facts["second"]),
         "runs": facts["runs"],
         "drill": {"last": drills[-1] if drills else None, "history": drills[-20:]},
         "space": facts["space"],

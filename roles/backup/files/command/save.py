@@ -23,6 +23,8 @@ import look
 import rules
 
 WAIT = 3600
+# pgBackRest's exit code where another of its runs holds a lock, and the seconds that one waits for that.
+LOCKED, WAIT_FOR_LOCK = 50, 120
 
 
 def owned(path: str, owner: str, group: str, mode: int) -> bool:
@@ -75,8 +77,41 @@ def key_text(config: dict) -> str:
 
 
 def hand_key_on(config: dict) -> None:
-    common.write_whole(config["pgbackrest_key"], key_text(config), 0o640)
-    shutil.chown(config["pgbackrest_key"], "root", "postgres")
+    write_for_postgres(config["pgbackrest_key"], key_text(config))
+
+
+def write_for_postgres(path: str, text: str) -> None:
+    common.write_whole(path, text, 0o640)
+    shutil.chown(path, "root", "postgres")
+
+
+def heed_second(config: dict) -> str:
+    """Have pgBackRest know the second repository while it answers, and not otherwise; why not.
+
+    Each segment of the log goes to both. One that is dead would have the first wait for minutes, and the database's disk fill up. So the
+    second lacks the log of that time, which is told until the next backup is in it.
+    """
+    if not common.writes_second(config):
+        return ""
+    path, why = pathlib.Path(config["pgbackrest_second"]), ""
+    try:
+        common.reach_second(config)
+    except rules.BackupError as exc:
+        why = str(exc)
+    if not config["policy"]["sets"]:
+        return why
+    known = common.remembered(config, "second.json", {})
+    if why:
+        if path.exists():
+            path.unlink()
+            common.remember(config, "second.json", {**known, "left": int(time.time())})
+    else:
+        text, key = pathlib.Path(config["second"]["settings"]).read_text(encoding="utf-8"), common.credentials(config)
+        cipher = rules.key_of(common.key_text(config), "sets")
+        text += f"repo2-cipher-pass={cipher}\nrepo2-s3-key={key['id']}\nrepo2-s3-key-secret={key['secret']}\n"
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            write_for_postgres(str(path), text)
+    return why
 
 
 def key_differs(config: dict) -> bool:
@@ -84,6 +119,12 @@ def key_differs(config: dict) -> bool:
         return pathlib.Path(config["pgbackrest_key"]).read_text(encoding="ascii") != key_text(config)
     except FileNotFoundError:
         return True
+
+
+def catch_up_second(config: dict) -> None:
+    """Take note of the second repository; when it is back, a backup closes the gap in its log."""
+    if not heed_second(config) and common.writes_second(config) and common.remembered(config, "second.json", {}).get("left"):
+        common.run("systemctl", "start", "--no-block", "crm-platform-backup-incr.service", check=False)
 
 
 def unfinished(config: dict) -> None:
@@ -115,6 +156,8 @@ def missing(config: dict) -> list[str]:
         found = missing_files(config, steps)
         # The first full backup has the files in it.
         steps += [step for step in found if not (step == "first backup of the files" and "first backup" in steps)]
+    if common.writes_second(config) and not second_begun(config):
+        steps.append("second repository")
     return steps
 
 
@@ -124,7 +167,7 @@ def missing_sets(config: dict, readable: bool) -> list[str]:
         return ["stanza", "first backup"]
     if not readable:
         return ["first backup"]
-    known = rules.stanza_of(json.loads(common.pgbackrest(config, "info", "--output=json").stdout), config["stanza"])
+    known = common.stanza(config)
     if config["policy"]["database"]:
         check_system(config, known)
     return [] if any(one.kind == "full" for one in rules.sets_of(known)) else ["first backup"]
@@ -156,12 +199,14 @@ def missing_files(config: dict, steps: list[str]) -> list[str]:
     return found if there else [*found, "first backup of the files"]
 
 
-def check_system(config: dict, stanza: dict, here: str = "") -> None:
+def check_system(config: dict, stanza: dict, repository: int = 1, here: str = "") -> None:
     """Refuse a repository that holds another cluster's backups."""
     here = here or common.controldata(config)["Database system identifier"]
-    if str(rules.system_of(stanza)) != here:
+    found = str(rules.system_of(stanza, repository))
+    if found != here:
         raise rules.BackupError(
-            f"the repository {config['repository']} holds the backups of another cluster (system identifier {rules.system_of(stanza)}, here {here});"
+            f"the repository {config['repository'] if repository == 1 else common.second_place(config)} holds the backups of another cluster"
+            f" (system identifier {found}, here {here});"
             " give backup_repository another directory, or bring that cluster back with crm.platform.rebuild"
         )
 
@@ -175,6 +220,8 @@ def setup(config: dict, check: bool, base_only: bool = False) -> dict:
     if not check:
         make_directory(config["state"], *state) if not owned(config["state"], *state) else None
         unfinished(config)
+        if not base_only and os.path.exists(config["key"]):
+            heed_second(config)
     steps = base(config) if base_only else missing(config)
     since = common.remembered(config, "since.json", {})
     # A repository elsewhere is another one, and begins when it is first used.
@@ -201,10 +248,16 @@ def setup(config: dict, check: bool, base_only: bool = False) -> dict:
             wait_for_archive(config)
     if "first backup" in steps or "first backup of the files" in steps:
         backup(config, "full" if "first backup" in steps else "incr")
+    if "second repository" in steps and not second_begun(config):
+        with common.alone(config, "backup", WAIT):
+            save_second(config, "incr")
     if not base_only:
         if since.get("place") != place(config):
             common.remember(config, "since.json", {"time": int(time.time()), "place": place(config)})
         look.write(config)
+    # The first is well by now, and the next backup tries again.
+    if "second repository" in steps and not second_begun(config):
+        raise rules.BackupError(f"the second repository, {common.second_place(config)}: {common.remembered(config, 'second.json', {}).get('error')}")
     return {"changed": True, "steps": steps, "key_exported": look.key_exported(config)}
 
 
@@ -223,8 +276,16 @@ def refuse_to_begin_anew(config: dict, steps: list[str], since: float) -> None:
         raise rules.BackupError(f"{config['key']} is missing, and without it nobody reads the repository {place(config)}: put it back from its export")
 
 
-def make_stanza(config: dict) -> None:
-    common.pgbackrest(config, "stanza-create")
+def make_stanza(config: dict, repository: int = 1) -> None:
+    """In the first repository, or in both."""
+    # Segments of the log that are on their way, and do not arrive as long as this was not done, hold a lock.
+    for dummy in range(WAIT_FOR_LOCK):
+        done = common.pgbackrest(config, "stanza-create", repository=1 if repository == 1 else 0, check=False)
+        if done.returncode != LOCKED:
+            break
+        time.sleep(1)
+    if done.returncode:
+        raise rules.BackupError(f"pgbackrest stanza-create: {common.last_words(done.stderr + done.stdout)}")
     take_over(config)
 
 
@@ -264,7 +325,7 @@ def wait_for_archive(config: dict) -> None:
         if live and live["command"] == config["policy"]["archive_command"] and live["mode"]:
             # A repository's host looks itself, once it has made the stanza.
             if not common.kept_elsewhere(config):
-                common.pgbackrest(config, "check", "--archive-timeout=60")
+                common.pgbackrest(config, "check", f"--archive-timeout={common.ARCHIVED}", repository=1)
             return
         time.sleep(0.25)
     raise rules.BackupError(f"PostgreSQL did not take up archive_command; see `journalctl -u {config['cluster']['unit']}`")
@@ -276,6 +337,7 @@ def backup(config: dict, kind: str) -> dict:
     try:
         with common.alone(config, "backup", WAIT), common.recorded(config, "backup") as entry:
             unfinished(config)
+            heed_second(config)
             errors = []
             for name, action in parts(config):
                 try:
@@ -299,18 +361,81 @@ def parts(config: dict) -> list[tuple[str, t.Callable]]:
         found.append(("files", save_files))
     if common.keeps_for_others(config):
         found.append(("expired", expire_files))
+    if common.writes_second(config):
+        found.append(("second", save_second))
     return found
 
 
 def save_database(config: dict, kind: str) -> dict:
     common.say(f"{rules.KINDS[kind]} backup of the database")
     take_over(config)
-    common.pgbackrest(config, "backup", f"--type={kind}")
-    stanza = rules.stanza_of(json.loads(common.pgbackrest(config, "info", "--output=json").stdout), config["stanza"])
-    made = rules.sets_of(stanza)[-1]
+    return save_sets(config, kind, 1)
+
+
+def save_sets(config: dict, kind: str, repository: int) -> dict:
+    """A backup of the database into one repository."""
+    common.pgbackrest(config, "backup", f"--type={kind}", f"--archive-timeout={common.ARCHIVED}", repository=repository)
+    made = rules.sets_of(common.stanza(config, repository), repository)[-1]
     if made.damaged:
         raise rules.BackupError(f"{made.label} was made, but pages of the database are damaged; `pgbackrest info --stanza={config['stanza']}` names the files")
     return made.shown()
+
+
+def second_begun(config: dict) -> bool:
+    """Whether the second repository was made. What vanished from it is told, not made anew in silence."""
+    return common.remembered(config, "second.json", {}).get("place") == common.second_place(config)
+
+
+def save_second(config: dict, kind: str) -> dict:
+    """The same into the second repository. What fails there is remembered and told, and is no failure of the backup."""
+    common.say(f"{rules.KINDS[kind]} backup into the second repository, {common.second_place(config)}")
+    begun, result, errors = second_begun(config), {}, []
+    try:
+        why = heed_second(config)
+        if why:
+            errors.append(why)
+        elif config["policy"]["sets"]:
+            result["database"] = save_second_sets(config, kind, begun)
+    except (rules.BackupError, OSError, ValueError) as exc:
+        errors.append(str(exc))
+    # One line is enough of one that does not answer.
+    forged = {client: one["forged"] for client, one in look.clients(config).items()}
+    for client in [] if errors else config["clients"] or [""]:
+        try:
+            copy_files(config, client, begun)
+            if not forged.get(client):
+                unlocked(config, *forget_words(config, kind), client=client)
+        except (rules.BackupError, OSError, ValueError) as exc:
+            errors.append(f"files{' of ' + client if client else ''}: {exc}")
+    known = {**common.remembered(config, "second.json", {}), "time": int(time.time()), "error": "; ".join(errors)}
+    if not errors:
+        known.update(place=common.second_place(config), left=None)
+    common.remember(config, "second.json", known)
+    return {**result, "place": common.second_place(config), "error": known["error"]}
+
+
+def save_second_sets(config: dict, kind: str, begun: bool) -> dict:
+    if not begun:
+        make_stanza(config, 2)
+    return save_sets(config, kind, 2)
+
+
+def copy_files(config: dict, client: str, begun: bool) -> None:
+    """Copy the snapshots of the files that are not there yet."""
+    if not begun and common.restic_second(config, "--no-lock", "cat", "config", check=False, client=client).returncode:
+        # Cut in the same places, what both hold is stored once.
+        common.restic_second(config, "init", "--repository-version", "2", "--copy-chunker-params", client=client)
+    unlocked(config, "copy", "--quiet", client=client)
+
+
+def unlocked(config: dict, *words: str, client: str) -> None:
+    """restic on the second repository, once more without the locks that a killed run has left there."""
+    done = common.restic_second(config, *words, check=False, client=client)
+    if done.returncode and common.LOCKED in done.stderr:
+        common.restic_second(config, "unlock", check=False, client=client)
+        done = common.restic_second(config, *words, check=False, client=client)
+    if done.returncode:
+        raise rules.BackupError(f"restic failed ({done.returncode}): {common.last_words(done.stderr + done.stdout)}")
 
 
 def save_files(config: dict, kind: str) -> dict:
@@ -333,14 +458,18 @@ def save_files(config: dict, kind: str) -> dict:
 
 def expire(config: dict, kind: str, client: str = "") -> None:
     """Forget the snapshots that the retention does not keep."""
-    keep = [word for name, count in config["files_keep"].items() for word in (f"--keep-{name}", str(count))]
-    # Pruning reads and writes much; it goes with the full backup.
-    done = common.restic(config, "forget", "--quiet", *keep, *(["--prune"] if kind == "full" else []), client=client, check=False)
+    done = common.restic(config, *forget_words(config, kind), client=client, check=False)
     if common.LOCKED in done.stderr:
         # A backup of that host is under way; the next run is soon enough.
         common.say(f"the files{' of ' + client if client else ''} are in use, nothing of them is expired now")
     elif done.returncode:
         raise rules.BackupError(f"restic failed ({done.returncode}): {common.last_words(done.stderr + done.stdout)}")
+
+
+def forget_words(config: dict, kind: str) -> list[str]:
+    keep = [word for name, count in config["files_keep"].items() for word in (f"--keep-{name}", str(count))]
+    # Pruning reads and writes much; it goes with the full backup.
+    return ["forget", "--quiet", *keep, *(["--prune"] if kind == "full" else [])]
 
 
 def expire_now(config: dict) -> dict:
@@ -350,7 +479,7 @@ def expire_now(config: dict) -> dict:
     try:
         with common.alone(config, "expire", WAIT):
             if config["policy"]["sets"]:
-                common.pgbackrest(config, "expire")
+                common.pgbackrest(config, "expire", repository=1)
             if common.keeps_for_others(config):
                 expire_files(config, "full")
             else:
@@ -374,7 +503,7 @@ def expire_files(config: dict, kind: str) -> list[str]:
 
 
 def verify(config: dict) -> dict:
-    """Read both repositories whole. What is wrong stays in the state until a later verification finds nothing."""
+    """Read the repositories whole. What is wrong stays in the state until a later verification finds nothing."""
     if common.kept_elsewhere(config):
         raise rules.BackupError(f"the repository is on {config['peer']['host']}; verify it there")
     try:
@@ -388,19 +517,42 @@ def verify(config: dict) -> dict:
 
 
 def inspect(config: dict) -> list[str]:
-    """Complaints about both repositories, remembered as well."""
+    """Complaints about the repositories of database and files, remembered as well."""
     complaints = []
     if config["policy"]["sets"]:
-        done = common.pgbackrest(config, "verify", "--output=text", "--verbose", check=False)
-        complaints += [f"database: {one}" for one in rules.verified(done.stdout)]
-        if done.returncode:
-            complaints.append(f"database: {common.last_words(done.stderr + done.stdout)}")
+        complaints += inspect_sets(config, 1)
         complaints += [f"database: {one}" for one in unverified(config)]
     for client in config["clients"] or [""]:
         done = common.patient_restic(config, "check", "--read-data", check=False, client=client)
         if done.returncode:
             complaints.append(f"files{' of ' + client if client else ''}: {common.last_words(done.stderr)}")
     common.remember(config, "verify.json", {"time": int(time.time()), "complaints": complaints})
+    if common.writes_second(config):
+        common.remember(config, "second.json", {**common.remembered(config, "second.json", {}), "complaints": inspect_second(config)})
+    return complaints
+
+
+def inspect_sets(config: dict, repository: int) -> list[str]:
+    done = common.pgbackrest(config, "verify", "--output=text", "--verbose", check=False, repository=repository)
+    complaints = [f"database: {one}" for one in rules.verified(done.stdout)]
+    if done.returncode:
+        complaints.append(f"database: {common.last_words(done.stderr + done.stdout)}")
+    return complaints
+
+
+def inspect_second(config: dict) -> list[str]:
+    """Complaints about the second repository, which say nothing of the first."""
+    complaints = []
+    try:
+        common.reach_second(config)
+        if config["policy"]["sets"]:
+            complaints += inspect_sets(config, 2)
+        for client in config["clients"] or [""]:
+            done = common.restic_second(config, "check", "--read-data", check=False, client=client)
+            if done.returncode:
+                complaints.append(f"files{' of ' + client if client else ''}: {common.last_words(done.stderr)}")
+    except (rules.BackupError, OSError) as exc:
+        complaints.append(str(exc))
     return complaints
 
 
@@ -418,7 +570,7 @@ def unverified(config: dict) -> list[str]:
                 found.append(f"{twin.relative_to(database)} is missing")
     for path in sorted(database.glob("archive/*/*/*.history")):
         name = str(path.relative_to(database))
-        done = common.pgbackrest(config, "repo-get", name, check=False)
+        done = common.pgbackrest(config, "repo-get", name, check=False, repository=1)
         if path.exists():
             complaint = rules.history_complaint(name, done.stdout) if done.returncode == 0 else f"{name}: {common.last_words(done.stderr)}"
             found += [complaint] if complaint else []
