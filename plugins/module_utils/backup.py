@@ -239,7 +239,9 @@ def choose(
     before = [one for one in usable if (moment is None or one.ended <= moment) and (position is None or one.last <= position)]
     if not before:
         first = usable[0]
-        raise BackupError(f"the target is before the end of the first backup, {first.label}: {utc(first.ended)}, {show_lsn(first.last)}; choose a later one")
+        raise BackupError(
+            f"the target is before the end of the first backup, {first.label}: {utc(first.ended)}, {show_lsn(first.last)}; choose a later one"
+        )
     return before[0] if name else before[-1]
 
 
@@ -290,10 +292,17 @@ def archive_problems(policy: dict, facts: dict) -> list[dict]:
     if archiver["command"] != policy["archive_command"] or not archiver["mode"]:
         found.append(problem("archive", f"PostgreSQL runs with archive_command {archiver['command']!r}, not with the backup's"))
     if archiver["failing"]:
-        found.append(problem("archive", f"the log does not reach the repository: {archiver['failed_count']} failures, the last of {archiver['last_failed_wal']}"))
+        found.append(
+            problem(
+                "archive", f"the log does not reach the repository: {archiver['failed_count']} failures, the last of {archiver['last_failed_wal']}"
+            )
+        )
     elif archiver["waiting"] and archiver["oldest_waiting_seconds"] > policy["archive_max_seconds"]:
         found.append(
-            problem("archive", f"{archiver['waiting']} segments of the log wait for the repository, the first for {archiver['oldest_waiting_seconds']:.0f} s")
+            problem(
+                "archive",
+                f"{archiver['waiting']} segments of the log wait for the repository, the first for {archiver['oldest_waiting_seconds']:.0f} s",
+            )
         )
     return found
 
@@ -315,7 +324,12 @@ def second_problems(policy: dict, second: dict, now: float) -> list[dict]:
     """Of the second repository: it does not answer, its last run failed, what it holds is missing, old or damaged."""
     found = [second["unreadable"]] if second["unreadable"] else []
     if not second["begun"]:
-        return [problem("second", f"the second repository, {second['place']}, holds no backup yet: {second['unreadable'] or second['error'] or 'none was made'}")]
+        return [
+            problem(
+                "second",
+                f"the second repository, {second['place']}, holds no backup yet: {second['unreadable'] or second['error'] or 'none was made'}",
+            )
+        ]
     if second["left"]:
         found.append(f"since {utc(second['left'])} it did not answer, and lacks the log from then on until the next backup is in it")
     if second["error"] and second["error"] != second["unreadable"]:
@@ -363,7 +377,11 @@ def drill_problems(policy: dict, facts: dict, now: float) -> list[dict]:
 
 
 def timer_problems(policy: dict, facts: dict) -> list[dict]:
-    return [problem("timer", f"{name} is {facts['timers'].get(name) or 'not known'}; start it") for name in policy["timers"] if facts["timers"].get(name) != "active"]
+    return [
+        problem("timer", f"{name} is {facts['timers'].get(name) or 'not known'}; start it")
+        for name in policy["timers"]
+        if facts["timers"].get(name) != "active"
+    ]
 
 
 def judge(policy: dict, facts: dict, now: float) -> list[dict]:
@@ -383,7 +401,12 @@ def judge(policy: dict, facts: dict, now: float) -> list[dict]:
     for host, files in sorted(facts["clients"].items()):
         found += files_problems(policy, files, now, host)
         for one in files.get("forged", []):
-            found.append(problem("forged", f"snapshot {one} of the files of {host} bears a time at which it did not come; nothing of that host is expired until it is gone"))
+            found.append(
+                problem(
+                    "forged",
+                    f"snapshot {one} of the files of {host} bears a time at which it did not come; nothing of that host is expired until it is gone",
+                )
+            )
     if facts["second"] is not None:
         found += second_problems(policy, facts["second"], now)
     found += run_problems(facts)
@@ -437,5 +460,10 @@ def metrics(state: dict) -> str:
         add("drill_ok", "gauge", "Whether the last drill succeeded.", ("", int(last["ok"])))
         add("drill_time_seconds", "gauge", "When the last drill ended, in seconds since 1970.", ("", int(last["ended"])))
         if last.get("rpo") is not None:
-            add("drill_rpo_seconds", "gauge", "Age of what the repository held when the last drill began (recovery point).", ("", round(last["rpo"], 1)))
+            add(
+                "drill_rpo_seconds",
+                "gauge",
+                "Age of what the repository held when the last drill began (recovery point).",
+                ("", round(last["rpo"], 1)),
+            )
     return "\n".join(lines) + "\n"

@@ -62,10 +62,40 @@ class Server:
         def openssl(*words: str) -> None:
             subprocess.run(["openssl", *words], check=True, cwd=self.directory, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
-        openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=authority of a test", "-keyout", "s3-ca.key", "-out", "s3-ca.crt")
+        openssl(
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=authority of a test",
+            "-keyout",
+            "s3-ca.key",
+            "-out",
+            "s3-ca.crt",
+        )
         openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={NAME}", "-keyout", "s3.key", "-out", "s3.csr")
         (self.directory / "s3.ext").write_text(f"subjectAltName=DNS:{NAME},IP:{self.address}")
-        openssl("x509", "-req", "-in", "s3.csr", "-CA", "s3-ca.crt", "-CAkey", "s3-ca.key", "-CAcreateserial", "-days", "2", "-extfile", "s3.ext", "-out", "s3.crt")
+        openssl(
+            "x509",
+            "-req",
+            "-in",
+            "s3.csr",
+            "-CA",
+            "s3-ca.crt",
+            "-CAkey",
+            "s3-ca.key",
+            "-CAcreateserial",
+            "-days",
+            "2",
+            "-extfile",
+            "s3.ext",
+            "-out",
+            "s3.crt",
+        )
 
     def start(self, bucket: str) -> "Server":
         python = install()

@@ -206,19 +206,23 @@ def test_no_room_on_the_way_leaves_the_old_data_live(undone):
     count, home = parties(undone), DATA.removesuffix("/main")
     units = "crm-platform crm-platform-worker crm-platform-cron postgresql@15-main"
     undone.host.sh(
-        f"set -e; systemctl stop {units}; mv {home} {home}.disk; mkdir {home}; mount -t tmpfs -o size=900m none {home}; cp -a {home}.disk/. {home}/; systemctl start {units}"
+        f"set -e; systemctl stop {units}; mv {home} {home}.disk; mkdir {home}; mount -t tmpfs -o size=900m none {home};"
+        f" cp -a {home}.disk/. {home}/; systemctl start {units}"
     )
     try:
         undone.host.wait_for("the CRM to answer", undone.platform.healthy, 30)
         # Just enough is free when the restore begins; nothing as soon as it writes.
         undone.host.sh(
             f"cd {home}; crm-platform-backup backup incr; need=$(crm-platform-backup restore --confirm crm --check | python3 -c"
-            " 'import json, sys; print(json.load(sys.stdin)[\"plan\"][\"set\"][\"size\"] // 1024 ** 2 + 256 + 60)');"
+            ' \'import json, sys; print(json.load(sys.stdin)["plan"]["set"]["size"] // 1024 ** 2 + 256 + 60)\');'
             f" free=$(df --output=avail -m {home} | tail -1); fallocate -l $((free - need))M fill;"
             " crm-platform-backup restore --confirm crm --detach;"
-            " until [ -d main.before-restore ]; do sleep 0.02; done; fallocate -l $(df --output=avail -B1 . | tail -1) fill2 || dd if=/dev/zero of=fill2 bs=1M; true"
+            " until [ -d main.before-restore ]; do sleep 0.02; done;"
+            " fallocate -l $(df --output=avail -B1 . | tail -1) fill2 || dd if=/dev/zero of=fill2 bs=1M; true"
         )
-        undone.host.wait_for("the restore to end", lambda: undone.host.sh("systemctl is-active crm-platform-restore || true").strip() == "inactive", 60)
+        undone.host.wait_for(
+            "the restore to end", lambda: undone.host.sh("systemctl is-active crm-platform-restore || true").strip() == "inactive", 60
+        )
         undone.host.sh(f"rm {home}/fill*")
         last = state(undone)["runs"]["restore"]
         assert not last["ok"] and "pace" in last["error"], last
@@ -227,7 +231,8 @@ def test_no_room_on_the_way_leaves_the_old_data_live(undone):
         undone.platform.works()
     finally:
         undone.host.sh(
-            f"rm -f {home}/fill*; systemctl stop {units}; rm -rf {home}.disk/main; cp -a {home}/main {home}.disk/main; umount {home}; rmdir {home}; mv {home}.disk {home}; systemctl start {units}"
+            f"rm -f {home}/fill*; systemctl stop {units}; rm -rf {home}.disk/main; cp -a {home}/main {home}.disk/main;"
+            f" umount {home}; rmdir {home}; mv {home}.disk {home}; systemctl start {units}"
         )
     undone.host.wait_for("the CRM to answer", undone.platform.healthy, 30)
     command(undone, "restore", "--confirm", "crm")
@@ -269,10 +274,16 @@ def test_a_killed_run_is_told_and_the_next_one_works(undone, unit):
             undone.host.run("systemctl", "start", "--no-block", unit)
         time.sleep(chance.uniform(0.2, 4))
         undone.host.run("systemctl", "kill", "--signal=KILL", unit, check=False)
-        undone.host.wait_for("the unit to end", lambda: undone.host.sh(f"systemctl is-active {unit} || true").strip() not in ("active", "activating", "deactivating"), 60)
+        undone.host.wait_for(
+            "the unit to end",
+            lambda: undone.host.sh(f"systemctl is-active {unit} || true").strip() not in ("active", "activating", "deactivating"),
+            60,
+        )
         kind = unit.rsplit("-", 1)[1].replace("incr", "backup")
         # A kill that came too late has found the run well ended.
-        whole = state(undone)["runs"].get(kind, {}).get("ok") and not undone.host.sh("ls /var/lib/crm-platform/backup/running.json 2>/dev/null || true")
+        whole = state(undone)["runs"].get(kind, {}).get("ok") and not undone.host.sh(
+            "ls /var/lib/crm-platform/backup/running.json 2>/dev/null || true"
+        )
         assert whole or not state(undone)["ok"], f"seed {seed}"
         if kind == "restore":
             # What was live is live again without anybody's doing.
@@ -360,7 +371,8 @@ SILENCES = {
     "a full disk": (
         f"mv {REPOSITORY} {REPOSITORY}.disk && mkdir {REPOSITORY} && mount -t tmpfs -o size=600m none {REPOSITORY} && cp -a {REPOSITORY}.disk/. {REPOSITORY}/;"
         f" dd if=/dev/zero of={REPOSITORY}/fill bs=1M 2> /dev/null; true",
-        f"rm {REPOSITORY}/fill; crm-platform-backup backup incr; cp -a {REPOSITORY}/. {REPOSITORY}.disk/; umount {REPOSITORY} && rmdir {REPOSITORY} && mv {REPOSITORY}.disk {REPOSITORY}",
+        f"rm {REPOSITORY}/fill; crm-platform-backup backup incr; cp -a {REPOSITORY}/. {REPOSITORY}.disk/;"
+        f" umount {REPOSITORY} && rmdir {REPOSITORY} && mv {REPOSITORY}.disk {REPOSITORY}",
         "space",
     ),
     "a wrong key": (
@@ -376,7 +388,8 @@ SILENCES = {
         "archive",
     ),
     "an overdue drill": (
-        "cd /var/lib/crm-platform/backup; cp -p drills.json /root/; cp -p since.json /root/; echo '[]' > drills.json; echo '{\"time\": 1000000000}' > since.json",
+        "cd /var/lib/crm-platform/backup; cp -p drills.json /root/; cp -p since.json /root/; echo '[]' > drills.json;"
+        " echo '{\"time\": 1000000000}' > since.json",
         "cp -p /root/drills.json /root/since.json /var/lib/crm-platform/backup/; rm /root/drills.json /root/since.json",
         "drill",
     ),

@@ -56,7 +56,8 @@ def test_times_with_their_zone(text):
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"), [("2026-01-31 12:30:00", "zone"), ("2026-01-31Z", "time of day"), ("yesterday", "time of day"), ("2026-02-31 12:30:00Z", "no time")]
+    ("text", "complaint"),
+    [("2026-01-31 12:30:00", "zone"), ("2026-01-31Z", "time of day"), ("yesterday", "time of day"), ("2026-02-31 12:30:00Z", "no time")],
 )
 def test_times_that_cannot_be_meant(text, complaint):
     with pytest.raises(lib.BackupError, match=complaint):
@@ -167,7 +168,15 @@ POLICY = {
 
 
 def facts(**other):
-    archiver = {"mode": True, "command": "save", "failing": False, "failed_count": 0, "last_failed_wal": None, "waiting": 0, "oldest_waiting_seconds": 0}
+    archiver = {
+        "mode": True,
+        "command": "save",
+        "failing": False,
+        "failed_count": 0,
+        "last_failed_wal": None,
+        "waiting": 0,
+        "oldest_waiting_seconds": 0,
+    }
     found = {
         "database": {"sets": [a_set()], "archiver": archiver},
         "files": {"snapshots": [{"id": "1", "time": NOW - HOUR}]},
@@ -275,7 +284,18 @@ def test_a_client_does_not_ask_for_the_export_of_a_key_that_it_has_not():
 
 def test_each_host_has_a_key_of_its_own():
     # A host may bear any name and still has not the key of the sets.
-    assert len({lib.key_of_files("k", "a"), lib.key_of_files("k", "b"), lib.key_of_files("l", "a"), lib.key_of_files("k", "sets"), lib.key_of("k", "sets")}) == 5
+    assert (
+        len(
+            {
+                lib.key_of_files("k", "a"),
+                lib.key_of_files("k", "b"),
+                lib.key_of_files("l", "a"),
+                lib.key_of_files("k", "sets"),
+                lib.key_of("k", "sets"),
+            }
+        )
+        == 5
+    )
     assert lib.key_of_files("k", "a") == lib.key_of_files("k", "a") and len(lib.key_of_files("k", "a")) == 64
 
 

@@ -38,7 +38,11 @@ def test_a_long_run_is_followed_to_its_end(acted):
     later = {"unit": "u", "cursor": "x"}
     result, calls, shown = acted(
         {"action": "backup", "type": "full"},
-        [{"running": running}, {"running": later, "lines": ["full backup of the database"]}, {"changed": True, "run": {"ok": True}, "lines": ["done"]}],
+        [
+            {"running": running},
+            {"running": later, "lines": ["full backup of the database"]},
+            {"changed": True, "run": {"ok": True}, "lines": ["done"]},
+        ],
     )
     assert result == {"changed": True, "run": {"ok": True}}
     assert [call.get("follow") for call in calls] == [None, running, later]
@@ -51,7 +55,9 @@ def test_a_run_that_fails_fails_the_task(acted):
     assert result["failed"] and result["msg"] == "the drill failed: rows differ"
 
 
-@pytest.mark.parametrize(("options", "check_mode"), [({"action": "setup"}, False), ({"action": "backup"}, True), ({"action": "hand_out", "client": "a"}, False)])
+@pytest.mark.parametrize(
+    ("options", "check_mode"), [({"action": "setup"}, False), ({"action": "backup"}, True), ({"action": "hand_out", "client": "a"}, False)]
+)
 def test_anything_else_is_the_module_itself(acted, options, check_mode):
     result, calls, shown = acted(options, [{"changed": False}], check_mode)
     assert (result, calls, shown) == ({"changed": False}, [options], [])

@@ -199,7 +199,11 @@ def test_a_dead_repository_is_told_loses_nothing_and_is_caught_up_with(lab):
         assert lab.run("backup_info").rc != 0
         assert "repository" in lab.problems(lab.server)
         lab.keeper.sh("systemctl start pgbackrest crm-platform-backup-files")
-        lab.keeper.wait_for("the backup to end", lambda: lab.keeper.sh("systemctl is-active crm-platform-backup-full || true").strip() not in ("active", "activating"), 60)
+        lab.keeper.wait_for(
+            "the backup to end",
+            lambda: lab.keeper.sh("systemctl is-active crm-platform-backup-full || true").strip() not in ("active", "activating"),
+            60,
+        )
         lab.does("backup", backup_type="incr")
         assert int(lab.crm.sql("SELECT count(*) FROM party_party")) == count + 1 and lab.crm.login().party_name(party)
         lab.server.wait_for("the log to be caught up with", lambda: lab.problems(lab.server) == set(), 90)
@@ -208,7 +212,10 @@ def test_a_dead_repository_is_told_loses_nothing_and_is_caught_up_with(lab):
 
 def test_a_cut_network_is_told_and_loses_nothing(lab):
     chance = random.Random()
-    drop = f"nft add table inet cut; nft add chain inet cut input '{{ type filter hook input priority -300; }}'; nft add rule inet cut input ip saddr {lab.server.address} drop"
+    drop = (
+        "nft add table inet cut; nft add chain inet cut input '{ type filter hook input priority -300; }';"
+        f" nft add rule inet cut input ip saddr {lab.server.address} drop"
+    )
     for dummy in range(KILLS):
         lab.keeper.run("systemctl", "start", "--no-block", "crm-platform-backup-full.service")
         time.sleep(chance.uniform(0.3, 3))
@@ -234,7 +241,9 @@ def test_a_lost_server_is_rebuilt_from_the_repository_alone(lab):
     count, secrets = int(lab.crm.sql("SELECT count(*) FROM party_party")), lab.crm.secrets
     # What was acknowledged a minute ago is in the repository; then the server is gone.
     lab.crm.sql("SELECT pg_switch_wal()")
-    lab.server.wait_for("the log to arrive", lambda: lab.crm.sql("SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'") == "0", 30)
+    lab.server.wait_for(
+        "the log to arrive", lambda: lab.crm.sql("SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'") == "0", 30
+    )
     hosts.engine("kill", SERVER)
     began = time.monotonic()
     lab.does("rebuild", place=SPARE)

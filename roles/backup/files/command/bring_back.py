@@ -51,7 +51,9 @@ def target_of(chosen: argparse.Namespace) -> tuple[float | None, int | None]:
         raise rules.BackupError("give one target: a time, a position in the log or a named point")
     moment = rules.read_time(chosen.time) if chosen.time else None
     if moment is not None and moment > time.time():
-        raise rules.BackupError(f"the target time {rules.utc(moment)} is in the future (now {rules.utc(time.time())}); leave it out for the newest state")
+        raise rules.BackupError(
+            f"the target time {rules.utc(moment)} is in the future (now {rules.utc(time.time())}); leave it out for the newest state"
+        )
     if chosen.name and not rules.TARGET_NAME.fullmatch(chosen.name):
         raise rules.BackupError(f"{chosen.name!r} is no name of a restore point: at most 63 plain characters")
     return moment, rules.read_lsn(chosen.lsn) if chosen.lsn else None
@@ -82,7 +84,10 @@ def plan(config: dict, chosen: argparse.Namespace) -> dict:
     if not config["policy"]["database"]:
         raise rules.BackupError("there is no database on this host; run it on the database's host")
     if os.path.isdir(old(config)):
-        raise rules.BackupError(f"{old(config)} still holds what an earlier restore replaced: take it back with `crm-platform-backup undo` or remove it with `crm-platform-backup forget`")
+        raise rules.BackupError(
+            f"{old(config)} still holds what an earlier restore replaced:"
+            " take it back with `crm-platform-backup undo` or remove it with `crm-platform-backup forget`"
+        )
     moment, position = target_of(chosen)
     if chosen.repository == 2 and not config["second"]:
         raise rules.BackupError("there is no second repository to restore from; backup_s3_endpoint names one")
@@ -100,17 +105,24 @@ def plan(config: dict, chosen: argparse.Namespace) -> dict:
         timeline, history = timeline_of(config, sets, chosen.new_cluster)
     live_timeline, live_history = timeline, history
     one = rules.choose(sets, timeline, history, chosen.label, moment, position, chosen.name)
-    if chosen.label and not (chosen.timeline or rules.leads_to(one, timeline, history)) or (chosen.label and not (chosen.time or chosen.lsn or chosen.name)):
+    if (
+        chosen.label
+        and not (chosen.timeline or rules.leads_to(one, timeline, history))
+        or (chosen.label and not (chosen.time or chosen.lsn or chosen.name))
+    ):
         timeline = one.timeline
     free = shutil.disk_usage(os.path.dirname(config["cluster"]["data"])).free
     if not chosen.in_place and free < one.size + ROOM:
         raise rules.BackupError(
-            f"{os.path.dirname(config['cluster']['data'])} has {free // 1024**2} MiB free, and the restore beside the old data needs {(one.size + ROOM) // 1024**2} MiB:"
+            f"{os.path.dirname(config['cluster']['data'])} has {free // 1024**2} MiB free,"
+            f" and the restore beside the old data needs {(one.size + ROOM) // 1024**2} MiB:"
             " make room, or give backup_restore_in_place=true to write over the old data"
         )
     live = look.archiver(config) is not None
     if not live and not (chosen.no_safety_backup or chosen.new_cluster):
-        raise rules.BackupError("PostgreSQL does not answer, so what is there cannot be saved first: start it, or give backup_restore_safety_backup=false")
+        raise rules.BackupError(
+            "PostgreSQL does not answer, so what is there cannot be saved first: start it, or give backup_restore_safety_backup=false"
+        )
     known = {"system": str(rules.system_of(stanza, chosen.repository)), "timeline": live_timeline, "history": live_history}
     return {"set": one.shown(), "timeline": timeline, "options": options_of(chosen, one, timeline, moment), "live": live, "known": known}
 
@@ -118,7 +130,9 @@ def plan(config: dict, chosen: argparse.Namespace) -> dict:
 def restore(config: dict, chosen: argparse.Namespace) -> dict:
     """Bring the database back; whatever fails on the way, what was there before is live again."""
     if chosen.confirm != config["database"] and not (chosen.check and not chosen.confirm):
-        raise rules.BackupError(f"a restore replaces the database {config['database']}: give its name as backup_restore_confirm to show that it is meant")
+        raise rules.BackupError(
+            f"a restore replaces the database {config['database']}: give its name as backup_restore_confirm to show that it is meant"
+        )
     if chosen.new_cluster and not take_over(config, chosen.repository):
         return {"plan": None}
     if chosen.check:
@@ -214,7 +228,9 @@ def take_over(config: dict, repository: int) -> bool:
         return False
     tables = common.psql(config, "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace")
     if tables != "0":
-        raise rules.BackupError(f"the database {config['database']} here is another than the repository's and holds {tables} tables: rebuild on a bare server")
+        raise rules.BackupError(
+            f"the database {config['database']} here is another than the repository's and holds {tables} tables: rebuild on a bare server"
+        )
     return True
 
 
@@ -224,7 +240,11 @@ def replace(config: dict, chosen: argparse.Namespace, steps: dict) -> None:
     running = [name for name in CRM_UNITS if common.run("systemctl", "is-active", name, check=False).stdout.strip() == "active"]
     # Of a restore that was cut off the CRM is still stopped.
     running = running or common.remembered(config, "restoring.json", {}).get("units", [])
-    common.remember(config, "restoring.json", {"began": int(time.time()), "in_place": chosen.in_place, "units": running, "new": chosen.new_cluster, **steps["known"]})
+    common.remember(
+        config,
+        "restoring.json",
+        {"began": int(time.time()), "in_place": chosen.in_place, "units": running, "new": chosen.new_cluster, **steps["known"]},
+    )
     try:
         if running:
             common.run("systemctl", "stop", *running)
@@ -284,7 +304,10 @@ def start(config: dict) -> None:
 
 def recovered(config: dict) -> dict:
     """The point that was reached."""
-    answer = common.psql(config, "SELECT coalesce(pg_last_xact_replay_timestamp()::timestamptz(0)::text, ''), pg_current_wal_lsn(), (pg_control_checkpoint()).timeline_id")
+    answer = common.psql(
+        config,
+        "SELECT coalesce(pg_last_xact_replay_timestamp()::timestamptz(0)::text, ''), pg_current_wal_lsn(), (pg_control_checkpoint()).timeline_id",
+    )
     moment, position, timeline = answer.split("|")
     return {"last_transaction": moment or None, "lsn": position, "timeline": int(timeline)}
 

@@ -59,7 +59,9 @@ def last_words(text: str) -> str:
 
 def run(*words: str, check: bool = True, text: str | None = None, **options) -> subprocess.CompletedProcess:
     """Run a program; BackupError with what it said where it fails."""
-    done = subprocess.run(words, check=False, text=True, errors="replace", input=text, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/", **options)
+    done = subprocess.run(
+        words, check=False, text=True, errors="replace", input=text, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/", **options
+    )
     if check and done.returncode:
         program = next(word for word in words if word != "setpriv" and not word.startswith("--"))
         say((done.stderr + done.stdout).strip())
@@ -241,7 +243,9 @@ def psql(config: dict, query: str, socket: str = "", database: str = "", check: 
 
 def controldata(config: dict, directory: str = "") -> dict:
     """What pg_controldata says of a data directory."""
-    done = as_postgres(f"{config['cluster']['bin']}/pg_controldata", directory or config["cluster"]["data"], env={"LC_ALL": "C", "PATH": os.environ.get("PATH", "")})
+    done = as_postgres(
+        f"{config['cluster']['bin']}/pg_controldata", directory or config["cluster"]["data"], env={"LC_ALL": "C", "PATH": os.environ.get("PATH", "")}
+    )
     return {name.strip(): value.strip() for name, value in (line.split(":", 1) for line in done.stdout.splitlines() if ":" in line)}
 
 
@@ -302,7 +306,9 @@ def alone(config: dict, kind: str, wait: float = 0, resumes: tuple = ()) -> t.It
             except BlockingIOError:
                 if time.monotonic() >= end:
                     running = remembered(config, "running.json", {})
-                    raise rules.BackupError(f"a {running.get('kind', 'run')} is under way since {rules.utc(running.get('began', time.time()))}; wait until it has ended") from None
+                    raise rules.BackupError(
+                        f"a {running.get('kind', 'run')} is under way since {rules.utc(running.get('began', time.time()))}; wait until it has ended"
+                    ) from None
                 time.sleep(1)
         killed = [one for one in remembered(config, "killed.json", []) if one["kind"] not in (kind, *resumes)]
         left = remembered(config, "running.json", None)

@@ -130,7 +130,9 @@ def start(config: dict, scratch: str) -> None:
     )  # fmt: skip
     words = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
     log = f"{scratch}/drill.log"
-    done = common.as_postgres(f"{cluster['bin']}/pg_ctl", "-D", scratch, "-l", log, "-w", "-t", "86400", "-o", words, "start", check=False, env=own_spool())
+    done = common.as_postgres(
+        f"{cluster['bin']}/pg_ctl", "-D", scratch, "-l", log, "-w", "-t", "86400", "-o", words, "start", check=False, env=own_spool()
+    )
     while done.returncode == 0:
         if common.psql(config, "SELECT pg_is_in_recovery()", RUNTIME, "postgres", check=False) == "f":
             return
@@ -153,7 +155,16 @@ def login(config: dict) -> int:
     common.write_whole(conf, "\n".join(lines) + "\n", 0o640)
     shutil.chown(conf, "root", "crm-platform")
     environment = {"TRYTOND_CONFIG": conf, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8"}
-    words = ("setpriv", "--reuid=crm-platform", "--regid=crm-platform", "--init-groups", "/usr/lib/crm-platform/venv/bin/python", "-c", LOGIN, config["database"])
+    words = (
+        "setpriv",
+        "--reuid=crm-platform",
+        "--regid=crm-platform",
+        "--init-groups",
+        "/usr/lib/crm-platform/venv/bin/python",
+        "-c",
+        LOGIN,
+        config["database"],
+    )
     return int(common.run(*words, text=secrets.token_urlsafe(24), env=environment).stdout.split()[-1])
 
 
@@ -182,12 +193,22 @@ def prove(config: dict, entry: dict) -> None:
     one = rules.choose(rules.sets_of(stanza), timeline, history)
     free = shutil.disk_usage(os.path.dirname(scratch)).free
     if free < one.size + bring_back.ROOM:
-        raise rules.BackupError(f"{os.path.dirname(scratch)} has {free // 1024**2} MiB free, the drill needs {(one.size + bring_back.ROOM) // 1024**2} MiB: make room, or set backup_drill_directory")
+        raise rules.BackupError(
+            f"{os.path.dirname(scratch)} has {free // 1024**2} MiB free,"
+            f" the drill needs {(one.size + bring_back.ROOM) // 1024**2} MiB: make room, or set backup_drill_directory"
+        )
     name, before, after, entry["rpo"] = point(config)
     entry["set"], began = one.label, time.monotonic()
     common.say(f"restoring {one.label} to {scratch}")
     bring_back.make_data(scratch)
-    options = [f"--set={one.label}", f"--pg1-path={scratch}", "--type=name", f"--target={name}", "--target-action=promote", f"--target-timeline={timeline}"]
+    options = [
+        f"--set={one.label}",
+        f"--pg1-path={scratch}",
+        "--type=name",
+        f"--target={name}",
+        "--target-action=promote",
+        f"--target-timeline={timeline}",
+    ]
     bring_back.make_data(SPOOL)
     common.pgbackrest(config, "restore", *options, *common.from_repository(config, 1, scratch), "--archive-mode=off", repository=1, env=own_spool())
     start(config, scratch)
@@ -218,7 +239,18 @@ def prove(config: dict, entry: dict) -> None:
 def compare(config: dict) -> None:
     """Tables with their indexes, of every database."""
     common.say("comparing tables and indexes")
-    amcheck = [f"{config['cluster']['bin']}/pg_amcheck", "--install-missing", "--heapallindexed", "-j", "2", "-h", RUNTIME, "-p", str(config["cluster"]["port"]), "--all"]
+    amcheck = [
+        f"{config['cluster']['bin']}/pg_amcheck",
+        "--install-missing",
+        "--heapallindexed",
+        "-j",
+        "2",
+        "-h",
+        RUNTIME,
+        "-p",
+        str(config["cluster"]["port"]),
+        "--all",
+    ]
     done = common.as_postgres(*amcheck, check=False)
     if done.returncode:
         raise rules.BackupError(f"pg_amcheck: {'; '.join(' '.join(line.split()) for line in (done.stdout + done.stderr).splitlines()[:3])}")

@@ -35,7 +35,8 @@ def archiver(config: dict) -> dict | None:
           'failing', coalesce(last_failed_time > coalesce(last_archived_time, '-infinity'), false),
           'last_archived', extract(epoch FROM last_archived_time),
           'waiting', (SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'),
-          'oldest_waiting_seconds', (SELECT coalesce(extract(epoch FROM now() - min(modification)), 0) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'))
+          'oldest_waiting_seconds',
+          (SELECT coalesce(extract(epoch FROM now() - min(modification)), 0) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'))
         FROM pg_stat_archiver"""
     try:
         return json.loads(common.psql(config, query, database="postgres"))

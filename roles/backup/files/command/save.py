@@ -273,7 +273,9 @@ def refuse_to_begin_anew(config: dict, steps: list[str], since: float) -> None:
             f" where it is lost, remove {common.state_path(config, 'since.json')} to begin anew"
         )
     if "key" in steps:
-        raise rules.BackupError(f"{config['key']} is missing, and without it nobody reads the repository {place(config)}: put it back from its export")
+        raise rules.BackupError(
+            f"{config['key']} is missing, and without it nobody reads the repository {place(config)}: put it back from its export"
+        )
 
 
 def make_stanza(config: dict, repository: int = 1) -> None:
@@ -377,7 +379,9 @@ def save_sets(config: dict, kind: str, repository: int) -> dict:
     common.pgbackrest(config, "backup", f"--type={kind}", f"--archive-timeout={common.ARCHIVED}", repository=repository)
     made = rules.sets_of(common.stanza(config, repository), repository)[-1]
     if made.damaged:
-        raise rules.BackupError(f"{made.label} was made, but pages of the database are damaged; `pgbackrest info --stanza={config['stanza']}` names the files")
+        raise rules.BackupError(
+            f"{made.label} was made, but pages of the database are damaged; `pgbackrest info --stanza={config['stanza']}` names the files"
+        )
     return made.shown()
 
 
