@@ -272,7 +272,8 @@ def test_a_killed_run_is_told_and_the_next_one_works(undone, unit):
             undone.host.run(COMMAND, "restore", "--confirm", "crm", "--detach")
         else:
             undone.host.run("systemctl", "start", "--no-block", unit)
-        time.sleep(chance.uniform(0.2, 4))
+        # Over the whole of the run, whichever takes how long.
+        time.sleep(chance.uniform(0.2, {"crm-platform-backup-incr": 6, "crm-platform-backup-drill": 9}.get(unit, 14)))
         undone.host.run("systemctl", "kill", "--signal=KILL", unit, check=False)
         undone.host.wait_for(
             "the unit to end",
