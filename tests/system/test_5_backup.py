@@ -410,6 +410,21 @@ def test_no_silence(undone, silence):
     assert problems(undone) == set()
 
 
+def test_a_lost_repository_is_begun_anew_where_that_is_meant(undone):
+    count = parties(undone)
+    undone.host.sh(f"rm -rf {REPOSITORY}")
+    outcome = undone.run(playbook="crm.platform.backup_setup")
+    assert outcome.rc != 0 and "since.json" in outcome.failure
+    undone.host.sh("rm /var/lib/crm-platform/backup/since.json")
+    outcome = undone.run(playbook="crm.platform.backup_setup")
+    assert outcome.rc == 0, outcome.failure
+    # The cluster was restored before: its timeline is not the first.
+    assert command(undone, "drill")["ok"]
+    command(undone, "restore", "--confirm", "crm")
+    command(undone, "forget")
+    assert parties(undone) == count and problems(undone) == set()
+
+
 def test_a_lost_server_is_rebuilt_from_the_repository_and_the_key_alone(undone, make_server):
     client = undone.platform.login()
     party = client.create_party("Survives its server")

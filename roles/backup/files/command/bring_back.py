@@ -59,12 +59,17 @@ def target_of(chosen: argparse.Namespace) -> tuple[float | None, int | None]:
     return moment, rules.read_lsn(chosen.lsn) if chosen.lsn else None
 
 
+def timeline_option(one, timeline: int) -> str:
+    """The set's own by that word: of a cluster that was restored before, a new repository has not the history to find the number by."""
+    return f"--target-timeline={'current' if one.timeline == timeline else timeline}"
+
+
 def options_of(chosen: argparse.Namespace, one, timeline: int, moment: float | None) -> list[str]:
     """pgBackRest's options for the target."""
     if chosen.label and not (moment is not None or chosen.lsn or chosen.name):
         # Its own timeline, whether or not that is followed any more; pgBackRest takes none for this type.
         return [f"--set={one.label}", "--type=immediate", "--target-action=promote", "--recovery-option=recovery_target_timeline=current"]
-    options = [f"--set={one.label}", f"--target-timeline={timeline}"]
+    options = [f"--set={one.label}", timeline_option(one, timeline)]
     if moment is not None:
         return [*options, "--type=time", f"--target={rules.show_time(moment)}", "--target-action=promote"]
     if chosen.lsn:

@@ -207,7 +207,7 @@ def prove(config: dict, entry: dict) -> None:
         "--type=name",
         f"--target={name}",
         "--target-action=promote",
-        f"--target-timeline={timeline}",
+        bring_back.timeline_option(one, timeline),
     ]
     bring_back.make_data(SPOOL)
     common.pgbackrest(config, "restore", *options, *common.from_repository(config, 1, scratch), "--archive-mode=off", repository=1, env=own_spool())
