@@ -66,11 +66,11 @@ class Row(t.NamedTuple):
     ours: str
     peer: str
     ratio: float
-    bar: str
+    limit: str
     met: bool
 
     def __str__(self) -> str:
-        return f"{self.what:34} {self.ours:>24} {self.peer:>24} {self.ratio:6.2f}  {self.bar} {'' if self.met else 'MISSED'}".rstrip()
+        return f"{self.what:34} {self.ours:>24} {self.peer:>24} {self.ratio:6.2f}  {self.limit} {'' if self.met else 'MISSED'}".rstrip()
 
 
 def deploy(platform: platforms.Platform) -> None:
@@ -153,7 +153,7 @@ def restoring(platform: platforms.Platform) -> list[Row]:
         synced.append(timed(platform, f"{AS_POSTGRES} tar -C tree -I zstd -xf scratch.tar.zst && find tree -type f -exec sync {{}} +", warm))
         ours.append(timed(platform, restore, warm))
     rows = [compare("restore / tar -I zstd, fsync", size, ours, synced), compare("  the same / without an fsync", size, ours, bare)]
-    return [rows[0], rows[1]._replace(bar="(shown only)", met=True)]
+    return [rows[0], rows[1]._replace(limit="(shown only)", met=True)]
 
 
 class Connection(tryton.Connection):
@@ -234,10 +234,10 @@ def answering(platform: platforms.Platform) -> list[Row]:
         slow = f"{sum(one > 0.5 for one in taken)} took more than 0.5 s, {sum(map(math.isinf, taken))} failed, longest {taken[-1] * 1000:.0f} ms"
         print(f"  {name} a backup: {len(taken)} reads, {slow}; {used[name]:.1f} cores busy")
     rows = []
-    for percent, bar in ((50, math.inf), (99, 2.0)):
+    for percent, limit in ((50, math.inf), (99, 2.0)):
         without, with_ = (taken[math.ceil(len(taken) * percent / 100) - 1] * 1000 for taken in times.values())
-        text = f"<= {bar:.2f}" if bar < math.inf else "(shown only)"
-        rows.append(Row(f"reads in a backup / none, p{percent}", f"{with_:.1f} ms", f"{without:.1f} ms", with_ / without, text, with_ <= bar * without))
+        text = f"<= {limit:.2f}" if limit < math.inf else "(shown only)"
+        rows.append(Row(f"reads in a backup / none, p{percent}", f"{with_:.1f} ms", f"{without:.1f} ms", with_ / without, text, with_ <= limit * without))
     return rows
 
 
