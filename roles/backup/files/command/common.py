@@ -29,6 +29,8 @@ REACH = 5
 # Seconds to wait for a locked repository of files, and what restic says of one.
 LOCK_WAIT = 900
 LOCKED = "already locked"
+# What pgBackRest says where another of its runs holds a lock, here or on the other host, and the seconds to wait for it.
+LOCKED_SETS, WAIT_FOR_SETS = "is another pgBackRest process running", 120
 # Seconds within which a segment of the log has to be in the repository; where a second one is dead it takes a while to be in the first.
 ARCHIVED = 300
 
@@ -113,6 +115,25 @@ def pgbackrest(config: dict, command: str, *options: str, repository: int = 0, e
     # Locks and logs in the configuration are the server's, who is another user. Not every command knows these options.
     environment.update(PGBACKREST_LOCK_PATH=state_path(config, "lock-pgbackrest"), PGBACKREST_LOG_LEVEL_FILE="off")
     return as_user(KEEPER, *words, env=environment, **more)
+
+
+def patient_pgbackrest(config: dict, command: str, *options: str, **more) -> None:
+    """pgBackRest for what another run keeps out for a while: one by hand, or what a cut network has left on the other host."""
+    end, told = time.monotonic() + WAIT_FOR_SETS, False
+    while True:
+        done = pgbackrest(config, command, *options, check=False, **more)
+        said = done.stderr + done.stdout
+        if not done.returncode or LOCKED_SETS not in said or time.monotonic() > end:
+            break
+        if not told:
+            say("waiting for another run of pgBackRest, which holds the lock")
+        told = True
+        time.sleep(2)
+    if done.returncode:
+        say(said.strip())
+        # Of a lock on another host it says only that it found no primary there.
+        why = next((line for line in said.splitlines() if "LockAcquireError" in line), "")
+        raise rules.BackupError(f"pgbackrest failed ({done.returncode}): {' '.join(why.split()) or last_words(said)}")
 
 
 def stanza(config: dict, repository: int = 1) -> dict:

@@ -23,8 +23,6 @@ import look
 import rules
 
 WAIT = 3600
-# pgBackRest's exit code where another of its runs holds a lock, and the seconds that one waits for that.
-LOCKED, WAIT_FOR_LOCK = 50, 120
 
 
 def owned(path: str, owner: str, group: str, mode: int) -> bool:
@@ -281,13 +279,7 @@ def refuse_to_begin_anew(config: dict, steps: list[str], since: float) -> None:
 def make_stanza(config: dict, repository: int = 1) -> None:
     """In the first repository, or in both."""
     # Segments of the log that are on their way, and do not arrive as long as this was not done, hold a lock.
-    for dummy in range(WAIT_FOR_LOCK):
-        done = common.pgbackrest(config, "stanza-create", repository=1 if repository == 1 else 0, check=False)
-        if done.returncode != LOCKED:
-            break
-        time.sleep(1)
-    if done.returncode:
-        raise rules.BackupError(f"pgbackrest stanza-create: {common.last_words(done.stderr + done.stdout)}")
+    common.patient_pgbackrest(config, "stanza-create", repository=1 if repository == 1 else 0)
     take_over(config)
 
 
@@ -376,7 +368,7 @@ def save_database(config: dict, kind: str) -> dict:
 
 def save_sets(config: dict, kind: str, repository: int) -> dict:
     """A backup of the database into one repository."""
-    common.pgbackrest(config, "backup", f"--type={kind}", f"--archive-timeout={common.ARCHIVED}", repository=repository)
+    common.patient_pgbackrest(config, "backup", f"--type={kind}", f"--archive-timeout={common.ARCHIVED}", repository=repository)
     made = rules.sets_of(common.stanza(config, repository), repository)[-1]
     if made.damaged:
         raise rules.BackupError(
