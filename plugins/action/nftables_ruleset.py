@@ -28,7 +28,9 @@ class ActionModule(ActionBase):
         arguments = dict(self._task.args)
         timeout = arguments.get("confirm_timeout", 30)
         if self._task.async_val and not self._task.check_mode and str(timeout) != "0" and arguments.get("state", "present") == "present":
-            raise AnsibleError("nftables_ruleset confirms over a new connection, which async does not allow; remove async, or set confirm_timeout to 0")
+            raise AnsibleError(
+                "nftables_ruleset confirms over a new connection, which async does not allow; remove async, or set confirm_timeout to 0"
+            )
         if self._task.check_mode or arguments.get("state", "present") != "present" or self._task.async_val:
             result.update(self._execute_module(module_args=arguments, task_vars=task_vars, wrap_async=self._task.async_val))
             return result

@@ -225,7 +225,14 @@ def quoted(names: t.Iterable[str]) -> str:
 
 
 def constant_set(name: str, family: str, addresses: t.Iterable[str]) -> list[str]:
-    return [f"  set {name} {{", f"    type {family}_addr", "    flags interval", "    auto-merge", f"    elements = {{ {', '.join(addresses)} }}", "  }"]
+    return [
+        f"  set {name} {{",
+        f"    type {family}_addr",
+        "    flags interval",
+        "    auto-merge",
+        f"    elements = {{ {', '.join(addresses)} }}",
+        "  }",
+    ]
 
 
 def dynamic_set(name: str, family: str, timeout: str = "") -> list[str]:
@@ -333,7 +340,11 @@ class Writer:
     def input(self, controllers: list[str]) -> list[str]:
         rules = ["type filter hook input priority filter; policy drop;", "", 'iifname "lo" accept']
         if self.given["neighbours"]:
-            rules += ["# Before what is established: who is a neighbour no more is one no more.", "meta l4proto 89 goto routing", f"{BFD} goto routing"]
+            rules += [
+                "# Before what is established: who is a neighbour no more is one no more.",
+                "meta l4proto 89 goto routing",
+                f"{BFD} goto routing",
+            ]
         rules += ["ct state vmap { established : accept, related : accept }", 'ct state invalid counter drop comment "invalid"', ""]
         rules += ["# Ansible's way in stays open whatever stands below."] + controllers + [""] if controllers else []
         return chain("input", rules + ["jump let_control_in", "jump let_services_in", "jump refuse_the_rest"])

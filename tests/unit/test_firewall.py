@@ -123,7 +123,7 @@ def test_who_cannot_be_locked_out_needs_no_open_port():
 
 def test_services_are_opened_to_those_who_need_them():
     found = rules(services=[{"name": "x", "ports": [80, "90-99"], "sources": ["crm_package", "198.51.100.7/24", "2001:DB8::1"]}])
-    assert "ip saddr @service.postgresql.ipv4 tcp dport { 5432 } counter accept comment \"postgresql\"" in found["let_services_in"]
+    assert 'ip saddr @service.postgresql.ipv4 tcp dport { 5432 } counter accept comment "postgresql"' in found["let_services_in"]
     assert "elements = { 192.0.2.2 }" in found["service.postgresql.ipv4"], "of the group crm_app, without the host itself"
 
 
