@@ -354,7 +354,8 @@ while time.monotonic() < end:
     time.sleep(0.0005)
 time.sleep(0.5); hear()
 info = t.getsockopt(socket.IPPROTO_TCP, 11, 104)
-print(json.dumps({"sent": sent, "lost": sent - len(got), "rounds": rounds, "longest": longest, "made": made, "retransmits": int.from_bytes(info[100:104], "little")}))
+again = int.from_bytes(info[100:104], "little")
+print(json.dumps({"sent": sent, "lost": sent - len(got), "rounds": rounds, "longest": longest, "made": made, "retransmits": again}))
 """
 REPLACE = r"""
 import sys, subprocess, json, time
