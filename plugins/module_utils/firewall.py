@@ -312,15 +312,20 @@ class Writer:
             lines += chain(f"service.{service['name']}", rules + [f'counter accept comment "{service["name"]}"'])
         return lines
 
-    def neighbours(self, direction: str, side: str) -> list[str]:
-        """What routing speaks with those who may."""
+    def neighbours_in(self) -> list[str]:
+        """What routing hears from those who may speak it."""
         rules = []
         for neighbour in self.given["neighbours"]:
             for (dummy, match, dummy), hops, found in zip(FAMILIES, ("ip ttl", "ip6 hoplimit"), by_family(neighbour["addresses"])):
                 if found:
-                    who = f'{direction} "{neighbour["interface"]}" {match} {side} {{ {", ".join(found)} }} '
+                    who = f'iifname "{neighbour["interface"]}" {match} saddr {{ {", ".join(found)} }} '
                     rules += [f"{who}meta l4proto 89 accept", f"{who}{BFD} {hops} 255 accept"]
         return rules
+
+    def neighbours_out(self) -> list[str]:
+        """What it says there: to them, and to the groups of OSPF."""
+        interfaces = quoted(dict.fromkeys(one["interface"] for one in self.given["neighbours"]))
+        return [f"oifname {interfaces} meta l4proto 89 accept", f"oifname {interfaces} {BFD} accept"] if self.given["neighbours"] else []
 
     def antispoofing(self) -> list[str]:
         if self.given["antispoofing"] == "off":
@@ -386,8 +391,12 @@ class Writer:
         if self.given["egress_policy"] == "accept":
             return []
         rules = ["type filter hook output priority filter; policy drop;", "", 'oifname "lo" accept']
-        rules += ["ct state vmap { established : accept, related : accept }", "meta l4proto { icmp, ipv6-icmp, igmp } accept"]
-        rules += ["udp sport 68 udp dport 67 accept", "udp sport 546 udp dport 547 accept"] + self.neighbours("oifname", "daddr")
+        rules += [
+            "ct state vmap { established : accept, related : accept }",
+            "# ICMP, IGMP, ICMPv6: by number, since a bare host knows no names.",
+            "meta l4proto { 1, 2, 58 } accept",
+        ]
+        rules += ["udp sport 68 udp dport 67 accept", "udp sport 546 udp dport 547 accept"] + self.neighbours_out()
         for entry in self.given["egress"] + self.peers():
             ports = ", ".join(dict.fromkeys(map(str, entry["ports"])))
             found = self.matches(resolve(self.given, entry.get("destinations", ["any"])), f"egress.{entry['name']}", "daddr")
@@ -413,7 +422,7 @@ class Writer:
         controllers, services, output = self.controllers(), self.services(), self.output()
         lines = self.antispoofing() + self.input(controllers)
         if self.given["neighbours"]:
-            lines += chain("routing", self.neighbours("iifname", "saddr") + ['counter drop comment "no neighbour"'])
+            lines += chain("routing", self.neighbours_in() + ['counter drop comment "no neighbour"'])
         lines += self.control_in() + chain("let_services_in", services) + self.service_chains()
         lines += chain("ban", self.log("banned") + ['counter drop comment "banned"']) + self.refuse_in() + output + self.forward()
         # Kept when the ruleset is replaced; those who tried too often, by source (/64 in IPv6), protocol and port.

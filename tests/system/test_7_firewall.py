@@ -38,9 +38,10 @@ table ip nat {
 }
 table inet own {
   set friends { type ipv4_addr; flags dynamic,timeout; timeout 1d; elements = { 192.0.2.1 timeout 1d expires 23h } }
-  chain mark { type filter hook forward priority 10; policy accept; counter packets 5 bytes 300; }
+  chain marks { type filter hook forward priority 10; policy accept; counter packets 5 bytes 300; }
 }
 """
+CHANGE = "crm.platform.firewall : Have the rules, live and for the next boot"
 # Nobody comes from here: what a typing error in the inventory does.
 LOCKED_OUT = {"firewall_services": [{"name": "ssh", "ports": ["22"], "sources": ["203.0.113.0/24"]}], "firewall_controllers": ["203.0.113.9"]}
 
@@ -118,7 +119,7 @@ def test_confirmed_and_then_left_alone(first, server):
     again = good(first)
     assert again.changed == []
     checked = first.run("--check", "--diff", firewall_services=SERVICES[:1])
-    assert checked.rc == 0 and checked.changed == ["Have the rules, live and for the next boot"]
+    assert checked.rc == 0 and checked.changed == [CHANGE]
     assert good(first).changed == []
 
 
@@ -182,7 +183,7 @@ def test_one_change_at_a_time(first, server):
 def test_without_a_way_back_there_is_one_call(first, server):
     done = first.run(firewall_services=SERVICES[:2], firewall_confirm_timeout=0)
     assert done.rc == 0 and "8090" not in server.confirmed()
-    assert good(first).changed == ["Have the rules, live and for the next boot"]
+    assert good(first).changed == [CHANGE]
 
 
 # Whom it lets in
