@@ -40,6 +40,10 @@ WRONG = {
         {"firewall_services": [{"name": "x", "ports": ["99999"], "sources": ["any"]}]},
         ["firewall_services", "99999"],
     ),
+    "a range that is reversed": ({"firewall_services": [{"name": "x", "ports": ["90-80"]}]}, ["firewall_services", "90-80", "80-90"]),
+    "a network that is none": ({"firewall_zones": [{"name": "x", "addresses": ["192.0.2.0/33"]}]}, ["firewall_zones", "192.0.2.0/33"]),
+    "an interface that is not there": ({"firewall_zones": [{"name": "x", "interfaces": ["eth9"]}]}, ["firewall_zones", "eth9", "eth0"]),
+    "a limit that is none": ({"firewall_ssh_rate_limit": "often"}, ["firewall_ssh_rate_limit", "often", "10/minute"]),
     "classes that guarantee too much": (
         {"qos_classes": [{"name": name, "guarantee": "60%", "priority": 1, "default": name == "crm"} for name in ("ssh", "crm", "database", "bulk")]},
         ["qos_classes", "24gbit"],
