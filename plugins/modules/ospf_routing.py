@@ -223,7 +223,9 @@ class Routing:
                 f"{self.variable('authentication')} is hmac-sha-256, and FRR {self.version} of this host has only md5; take md5 on all hosts of the link"
             )
         if wanted.authentication != "none" and not self.params["key"] and not self.module.check_mode:
-            raise model.OspfError(f"{self.variable('key')} is empty, and {self.variable('authentication')} is {wanted.authentication}; give a key, or take none")
+            raise model.OspfError(
+                f"{self.variable('key')} is empty, and {self.variable('authentication')} is {wanted.authentication}; give a key, or take none"
+            )
         self.switches = {name: value for name, value in host.switches(wanted.router, wanted.holds).items() if host.switch(name) is not None}
         forwarding = {4: True, 6: True} if wanted.router else host.forwarding()
         self.text = frr.render(wanted, self.params["key"] or "", socket.gethostname(), ".".join((self.version or "8.4").split(".")[:2]), forwarding)

@@ -29,7 +29,15 @@ def render(wanted: Wanted, key: str, hostname: str, version: str, forwarding: t.
     lines += [f"no {name} forwarding" for family, name in ((4, "ip"), (6, "ipv6")) if not forwarding[family]]
     lines += ["service integrated-vtysh-config", "!"]
     if wanted.authentication == "hmac-sha-256":
-        lines += [f"key chain {PROFILE}", f" key {wanted.key_id}", f"  key-string {key}", "  cryptographic-algorithm hmac-sha-256", " exit", "exit", "!"]
+        lines += [
+            f"key chain {PROFILE}",
+            f" key {wanted.key_id}",
+            f"  key-string {key}",
+            "  cryptographic-algorithm hmac-sha-256",
+            " exit",
+            "exit",
+            "!",
+        ]
     for interface in wanted.interfaces:
         lines.append(f"interface {interface.name}")
         for family in families:
@@ -94,7 +102,9 @@ def _filters(wanted: Wanted, family: int) -> list[str]:
     word, name = ("ip", "") if family == 4 else ("ipv6", "6")
     services = [f"{address}/{address.max_prefixlen}" for address in wanted.service_addresses if address.version == family]
     prefixes = services + [
-        f"{one.prefix} le {one.le}" if one.le else str(one.prefix) for one in wanted.accepted if one.prefix.version == family and str(one.prefix) not in services
+        f"{one.prefix} le {one.le}" if one.le else str(one.prefix)
+        for one in wanted.accepted
+        if one.prefix.version == family and str(one.prefix) not in services
     ]
     lists = {f"{PROFILE}-accept{name}": prefixes, **({f"{PROFILE}-service6": services} if family == 6 and wanted.holds and services else {})}
     lines = []

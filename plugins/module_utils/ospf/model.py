@@ -235,9 +235,13 @@ def _key(options: t.Mapping[str, t.Any], variable: t.Callable[[str], str]) -> No
         return
     longest = KEY_LENGTHS[authentication]
     if len(key) > longest:
-        raise OspfError(f"{variable('key')} is {len(key)} characters long; FRR takes {longest} at most with {authentication}, shorten it on all hosts of the link")
+        raise OspfError(
+            f"{variable('key')} is {len(key)} characters long; FRR takes {longest} at most with {authentication}, shorten it on all hosts of the link"
+        )
     if not KEY.match(key) or key[0] in "!#" or "?" in key:
-        raise OspfError(f"{variable('key')} holds a blank, a ?, or something else that FRR cannot read, or starts with ! or #; take letters and digits")
+        raise OspfError(
+            f"{variable('key')} holds a blank, a ?, or something else that FRR cannot read, or starts with ! or #; take letters and digits"
+        )
 
 
 def _router_id(text: str, interfaces: t.Sequence[Interface], addresses: Addresses, variable: t.Callable[[str], str]) -> str:

@@ -282,7 +282,9 @@ def pass_on(config: dict, target: str, seconds: int) -> None:
 
     A router that has changed its mind sends packets of open connections here, and the host would cut them off.
     """
-    done = subprocess.run(["/usr/sbin/nft", "-f", "-"], input=pass_on_rules(config["addresses"], target, seconds), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["/usr/sbin/nft", "-f", "-"], input=pass_on_rules(config["addresses"], target, seconds), capture_output=True, text=True, check=False
+    )
     if done.returncode:
         sys.exit(f"nft: {' '.join(done.stderr.split())}")
 
@@ -293,7 +295,10 @@ def main() -> None:
     commands.add_parser("run", help="ask the CRM, and have its address or not; what the unit starts")
     commands.add_parser("withdraw", help="take the address away; what the unit ends with")
     commands.add_parser("status", help="print how it stands, as JSON")
-    for name, what in (("drain", "withdraw the address until undrain, also after a reboot"), ("undrain", "have the address again when the CRM answers")):
+    for name, what in (
+        ("drain", "withdraw the address until undrain, also after a reboot"),
+        ("undrain", "have the address again when the CRM answers"),
+    ):
         commands.add_parser(name, help=what).add_argument("--timeout", type=float, default=10, help="seconds to wait for it")
     passing = commands.add_parser("pass-on", help="send on what belongs to another host's connections")
     passing.add_argument("--to", required=True, help="address of that host on this link")
