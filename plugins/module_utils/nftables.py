@@ -17,11 +17,16 @@ import re
 import typing as t
 
 SEPARATOR = "-- table --"
+# Tables of another, to see whether a ruleset spares them.
+OTHERS = ("ip crm_platform_other", "ip6 crm_platform_other", "inet crm_platform_other")
 # Loads stdin, names the tables that came of it, lists ours without counters.
-SCRATCH = 'set -e; nft -f -; nft list tables; echo "$1"; shift; nft -s list table "$@"'
+SCRATCH = 'set -e; nft "$1"; nft -f -; nft list tables; echo "$2"; shift 2; nft -s list table "$@"'
 
 _BLOCK = re.compile(r"^\t(?P<kind>set|map|meter) (?P<name>\S+) \{$")
+_CHAIN = re.compile(r"^\tchain \S+ \{$")
+_HOOK = re.compile(r"^\t\ttype \S+ hook .* priority [^;]*;")
 _ELEMENTS = re.compile(r"^\t\telements = \{")
+_PREAMBLE = "(add |create )?table {0}( ?{{ ?}})?|(delete|flush|destroy) table {0}"
 
 
 class NftError(Exception):
@@ -51,11 +56,20 @@ class Block(t.NamedTuple):
     name: str
     declaration: tuple  # the lines without elements
     elements: str  # '1.2.3.4 expires 9m, 5.6.7.8', '' when empty
+    kind: str = "set"
 
     @property
     def dynamic(self) -> bool:
         """Filled by rules while the table is live, not by its file."""
-        return any(line.split()[:1] == ["flags"] and "dynamic" in line for line in self.declaration)
+        return "dynamic" in self.value("flags")
+
+    def value(self, word: str) -> str:
+        """What follows a word of the declaration: the type, the flags, the timeout."""
+        return next((line.strip().partition(" ")[2] for line in self.declaration if line.split()[:1] == [word]), "")
+
+    @property
+    def key(self) -> tuple:
+        return self.value("type"), self.value("typeof")
 
 
 class State(t.NamedTuple):
@@ -105,7 +119,7 @@ def blocks(listing: str) -> list[Block]:
             else:
                 declaration.append(inner)
         text = " ".join(elements)
-        found.append(Block(match.group("name"), tuple(declaration), text[text.find("{") + 1 : -1].strip()))
+        found.append(Block(match.group("name"), tuple(declaration), text[text.find("{") + 1 : -1].strip(), match.group("kind")))
     return found
 
 
@@ -127,18 +141,75 @@ def comparable(listing: str) -> str:
     return "".join(line + "\n" for line in kept)
 
 
-def restore_statements(table: Table, live: str, wanted: str) -> str:
+def skeleton(listing: str) -> list[str]:
+    """The listing without rules, elements and policies: what a refilled table must have alike."""
+    kept, inside_chain, inside_elements = [], False, False
+    for line in listing.splitlines():
+        inside_chain = inside_chain or bool(_CHAIN.match(line))
+        inside_elements = inside_elements or (not inside_chain and bool(_ELEMENTS.match(line)))
+        if inside_elements:
+            inside_elements = not line.endswith("}")
+            continue
+        hook = _HOOK.match(line) if inside_chain else None
+        if not inside_chain or _CHAIN.match(line) or hook or line == "\t}":
+            kept.append(hook[0] if hook else line)
+        inside_chain = inside_chain and line != "\t}"
+    return kept
+
+
+def statements(table: Table, body: str = "") -> str:
+    """What loads the body, or nothing, in place of the table, whether it is there or not."""
+    return f"table {table}\ndelete table {table}\n{body}"
+
+
+def refill_statements(table: Table, live: str, content: str) -> str:
+    """What loads the ruleset into the table that is there: its dynamic sets are not touched."""
+    spared = re.compile(_PREAMBLE.format(re.escape(str(table))))
+    body = "".join(line + "\n" for line in content.splitlines() if not spared.fullmatch(" ".join(line.split("#")[0].replace(";", " ").split())))
+    emptied = "".join(f"flush {block.kind} {table} {block.name}\n" for block in blocks(live) if not block.dynamic)
+    return f"flush table {table}\n{emptied}{body}"
+
+
+def carried_elements(block: Block, new: Block | None) -> str:
+    """The elements of a live dynamic set as the set of the same name in the new table takes them."""
+    if new is None or not (block.dynamic and new.dynamic and block.elements) or block.key != new.key:
+        return ""
+    if block.declaration == new.declaration:
+        return block.elements
+    if ("timeout" in block.value("flags")) != ("timeout" in new.value("flags")):
+        return ""
+    # Shut out for ten minutes is for ten minutes, also where it is an hour from now on.
+    default = block.value("timeout")
+    kept = []
+    for element in _split(block.elements):
+        if " limit rate " in element:
+            continue
+        if default and default != new.value("timeout") and " expires " in element and " timeout " not in element:
+            element = element.replace(" expires ", f" timeout {default} expires ", 1)
+        kept.append(element)
+    return ", ".join(kept)
+
+
+def _split(elements: str) -> list[str]:
+    """At the commas, but for those in comments."""
+    return re.split(r', (?=(?:[^"]*"[^"]*")*[^"]*$)', elements) if '"' in elements else elements.split(", ")
+
+
+def restore_statements(table: Table, live: str, wanted: str, alike: bool = False) -> str:
     """Statements that put the contents of the live dynamic sets into the new table.
 
-    Only sets that are declared alike on both sides; ``live`` is a listing with
-    state (``nft list table``), ``wanted`` one of the new table.
+    Only into sets that are dynamic and of the same type on both sides, or
+    declared alike; ``live`` is a listing with state (``nft list table``),
+    ``wanted`` one of the new table.
     """
-    declared = {block.name: block.declaration for block in blocks(wanted)}
-    return "".join(
-        f"add element {table} {block.name} {{ {block.elements} }}\n"
-        for block in blocks(live)
-        if block.dynamic and block.elements and declared.get(block.name) == block.declaration
-    )
+    declared = {block.name: block for block in blocks(wanted)}
+    found = []
+    for block in blocks(live):
+        new = declared.get(block.name)
+        elements = "" if alike and new is not None and new.declaration != block.declaration else carried_elements(block, new)
+        if elements:
+            found.append(f"add element {table} {block.name} {{ {elements} }}\n")
+    return "".join(found)
 
 
 def may_unshare(run: t.Callable) -> bool:
@@ -157,16 +228,21 @@ def read_live(run: t.Callable, table: Table) -> State:
 
 def read_wanted(run: t.Callable, table: Table, content: str) -> State | None:
     """The table as the kernel would list it, or None without a right to namespaces."""
-    argv = ["unshare", "--net", "sh", "-c", SCRATCH, "sh", SEPARATOR, table.family, table.name]
+    made = "; ".join(f"add table {other}" for other in OTHERS)
+    argv = ["unshare", "--net", "sh", "-c", SCRATCH, "sh", made, SEPARATOR, table.family, table.name]
     rc, out, err = run(argv, content)
     if rc != 0:
         if not may_unshare(run):
             return None
         raise NftError(f"content: nft refuses the ruleset of table {table}: {complaint(err)}; nothing was changed")
     tables, dummy, listing = out.partition(SEPARATOR + "\n")
-    others = [line for line in tables.split("\n") if line and line != f"table {table}"]
+    there = {line for line in tables.split("\n") if line}
+    expected = {f"table {other}" for other in OTHERS}
+    others = sorted(there - expected - {f"table {table}"})
     if others:
         raise NftError(f"content: the ruleset makes {', '.join(others)}; only table {table} may be touched, remove the rest")
+    if expected - there:
+        raise NftError(f"content: the ruleset removes tables of others; only table {table} may be touched, remove `flush ruleset`")
     return State(listing)
 
 
@@ -184,18 +260,25 @@ def complaint(stderr: str) -> str:
 
 
 def load(run: t.Callable, table: Table, content: str, wanted: State | None) -> bool:
-    """Replace the table in one transaction; False when dynamic contents were lost."""
+    """Replace the table in one transaction; False when dynamic contents were lost.
+
+    Where the structure stays, the table is emptied and filled and its dynamic
+    sets are left as they are. Else it is made anew, and they are carried over.
+    """
     rc, live, dummy = run(["nft", "list", "table", table.family, table.name])
-    # Where the wanted table could not be tried, its sets are taken to be declared as they are now.
-    carried = restore_statements(table, live, wanted.listing if wanted else live) if rc == 0 else ""
-    if carried:
-        rc, dummy, dummy = run(["nft", "-f", "-"], content + "\n" + carried)
-        if rc == 0:
+    live = live if rc == 0 else ""
+    if live and wanted and skeleton(live) == skeleton(wanted.listing):
+        rc, dummy, dummy = run(["nft", "-f", "-"], refill_statements(table, live, content))
+        if rc == 0 and comparable(read_live(run, table).listing) == comparable(wanted.listing):
             return True
-    rc, dummy, err = run(["nft", "-f", "-"], content)
-    if rc != 0:
-        raise NftError(f"content: nft did not load table {table}: {complaint(err)}; the live table is as it was")
-    return not carried
+    # Where the wanted table could not be tried, its sets are taken to be declared as they are now.
+    listing = wanted.listing if wanted else live
+    tries = [restore_statements(table, live, listing), restore_statements(table, live, listing, alike=True), ""]
+    for carried in tries if tries[0] else [""]:
+        rc, dummy, err = run(["nft", "-f", "-"], statements(table, content) + ("\n" + carried if carried else ""))
+        if rc == 0:
+            return carried == tries[0]
+    raise NftError(f"content: nft did not load table {table}: {complaint(err)}; the live table is as it was")
 
 
 def remove(run: t.Callable, table: Table) -> None:

@@ -101,9 +101,55 @@ def test_contents_of_dynamic_sets_are_carried_over():
     )
 
 
-@pytest.mark.parametrize("old, new", [("size 65535", "size 9"), ("timeout 10m", "timeout 1h"), ("set banned", "set blocked")])
-def test_but_not_into_a_set_that_is_declared_otherwise(old, new):
-    assert lib.restore_statements(TABLE, LIVE, WANTED.replace(old, new)) == ""
+@pytest.mark.parametrize(
+    "old, new, kept",
+    [
+        ("size 65535", "size 9", "198.51.100.1 expires 9m59s976ms, 198.51.100.2 expires 1m"),
+        ("timeout 10m", "timeout 1h", "198.51.100.1 timeout 10m expires 9m59s976ms, 198.51.100.2 timeout 10m expires 1m"),
+        ("type ipv4_addr\n\t\tsize", "type ipv4_addr . inet_service\n\t\tsize", ""),
+        ("dynamic,timeout", "dynamic", ""),
+        ("dynamic,timeout", "timeout", ""),
+        ("set banned", "set blocked", ""),
+    ],
+)
+def test_into_a_set_that_is_declared_otherwise_goes_what_fits(old, new, kept):
+    """A source is shut out for the time that it was shut out for; a limiter begins anew."""
+    carried = lib.restore_statements(TABLE, LIVE, WANTED.replace(old, new))
+    assert carried == (f"add element inet crm_platform banned {{ {kept} }}\n" if kept else "")
+    assert lib.restore_statements(TABLE, LIVE, WANTED.replace(old, new), alike=True) == ""
+
+
+def test_a_comment_may_hold_commas():
+    live = WANTED.replace("\t\ttimeout 10m\n", '\t\ttimeout 10m\n\t\telements = { 192.0.2.1 expires 1m comment "a, b", 192.0.2.2 expires 2m }\n')
+    assert '192.0.2.1 timeout 10m expires 1m comment "a, b", 192.0.2.2' in lib.restore_statements(TABLE, live, WANTED.replace("10m", "1h"))
+
+
+@pytest.mark.parametrize("old, new", [("policy drop", "policy accept"), ("\t\ttcp dport 22 counter accept\n", ""), ("10.0.0.0/8, ", "")])
+def test_a_table_is_refilled_where_its_structure_stays(old, new):
+    assert lib.skeleton(LIVE.replace(old, new, 1)) == lib.skeleton(WANTED)
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ("chain input", "chain filter"),
+        ("priority filter", "priority 10"),
+        ("hook input", "hook forward"),
+        ("auto-merge", "counter"),
+        ("timeout 10m", "timeout 1h"),
+        ("set banned", "set blocked"),
+        ("\tchain input {", "\tchain other {\n\t\taccept\n\t}\n\n\tchain input {"),
+    ],
+)
+def test_and_made_anew_where_it_does_not(old, new):
+    assert lib.skeleton(LIVE.replace(old, new, 1)) != lib.skeleton(WANTED)
+
+
+def test_refilling_spares_the_dynamic_sets():
+    content = "table inet crm_platform\ndelete table inet crm_platform;  # all of it\n\ntable inet crm_platform {\n}\n"
+    assert lib.refill_statements(TABLE, LIVE, content) == (
+        "flush table inet crm_platform\nflush set inet crm_platform friends\n\ntable inet crm_platform {\n}\n"
+    )
 
 
 def test_live():
@@ -114,7 +160,8 @@ def test_live():
         lib.read_live(Shell(("list table", (1, "", "Operation not permitted (you must be root)"))), TABLE)
 
 
-def scratch(tables="table inet crm_platform\n", listing=WANTED):
+def scratch(tables="table inet crm_platform\n", listing=WANTED, others=lib.OTHERS):
+    tables += "".join(f"table {other}\n" for other in others)
     return (0, f"{tables}{lib.SEPARATOR}\n{listing}", "")
 
 
@@ -129,6 +176,11 @@ def test_a_ruleset_may_touch_its_own_table_only():
         lib.read_wanted(Shell(("unshare", scratch("table inet crm_platform\ntable ip nat\n"))), TABLE, "rules")
 
 
+def test_a_ruleset_may_not_flush_the_tables_of_others():
+    with pytest.raises(lib.NftError, match="removes tables of others; only table inet crm_platform"):
+        lib.read_wanted(Shell(("unshare", scratch(others=lib.OTHERS[:1]))), TABLE, "flush ruleset")
+
+
 def test_a_ruleset_that_nft_refuses():
     said = "/dev/stdin:3:9-12: Error: syntax error, unexpected icmp\n chain icmp {\n       ^^^^\n"
     with pytest.raises(lib.NftError, match=r"syntax error, unexpected icmp; nothing was changed$"):
@@ -140,16 +192,33 @@ def test_without_a_right_to_namespaces_nothing_is_said():
     assert lib.read_wanted(shell, TABLE, "rules") is None
 
 
+ANEW = "table inet crm_platform\ndelete table inet crm_platform\nrules\n"
+OTHER = WANTED.replace("chain input", "chain filter")
+
+
+def test_load_refills():
+    shell = Shell(("nft list", (0, LIVE, "")), ("nft -s list", (0, WANTED, "")))
+    assert lib.load(shell, TABLE, "rules\n", lib.State(WANTED))
+    assert shell.ran("nft -f") == [lib.refill_statements(TABLE, LIVE, "rules\n")]
+
+
+def test_load_makes_anew_what_refilling_did_not_get_right():
+    shell = Shell(("nft list", (0, LIVE, "")), ("nft -s list", (0, WANTED.replace("192.0.2.1", "192.0.2.9"), "")))
+    assert lib.load(shell, TABLE, "rules\n", lib.State(WANTED))
+    assert shell.ran("nft -f")[1:] == [ANEW + "\n" + lib.restore_statements(TABLE, LIVE, WANTED)]
+
+
 def test_load_carries_over_in_the_same_transaction():
     shell = Shell(("list table", (0, LIVE, "")))
-    assert lib.load(shell, TABLE, "rules\n", lib.State(WANTED))
-    assert shell.ran("nft -f") == ["rules\n\n" + lib.restore_statements(TABLE, LIVE, WANTED)]
+    assert lib.load(shell, TABLE, "rules\n", lib.State(OTHER))
+    assert shell.ran("nft -f") == [ANEW + "\n" + lib.restore_statements(TABLE, LIVE, OTHER)]
 
 
 def test_load_goes_on_without_what_cannot_be_carried_over():
-    shell = Shell(("list table", (0, LIVE, "")), ("nft -f", (1, "", "Error: x")), ("nft -f", (0, "", "")))
-    assert not lib.load(shell, TABLE, "rules\n", lib.State(WANTED))
-    assert shell.ran("nft -f")[-1] == "rules\n"
+    refused = (1, "", "Error: x")
+    shell = Shell(("list table", (0, LIVE, "")), ("nft -f", refused), ("nft -f", refused), ("nft -f", (0, "", "")))
+    assert not lib.load(shell, TABLE, "rules\n", lib.State(OTHER.replace("10m", "1h")))
+    assert shell.ran("nft -f")[-1] == ANEW
 
 
 def test_load_without_a_trial_carries_over_what_it_can():

@@ -1,0 +1,91 @@
+# Copyright: crm.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Apply a ruleset and confirm it over a new connection: the host takes back what cuts its controller off."""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
+from ansible.plugins.action import ActionBase
+from ansible.plugins.connection import ConnectionBase
+
+# Connections that a ruleset can cut off.
+CUT_OFF = ("ssh", "paramiko", "paramiko_ssh", "smart")
+# After the host has gone back, for a connection that is made once more; less where nobody knows whether it was ever reached.
+GRACE, UNANSWERED = 60, 10
+
+
+class ActionModule(ActionBase):
+    """The module, called a second time where it has changed the live table."""
+
+    TRANSFERS_FILES = False
+
+    def run(self, tmp=None, task_vars=None):
+        result = super().run(tmp, task_vars)
+        arguments = dict(self._task.args)
+        timeout = arguments.get("confirm_timeout", 30)
+        if self._task.async_val and not self._task.check_mode and str(timeout) != "0" and arguments.get("state", "present") == "present":
+            raise AnsibleError("nftables_ruleset confirms over a new connection, which async does not allow; remove async, or set confirm_timeout to 0")
+        if self._task.check_mode or arguments.get("state", "present") != "present" or self._task.async_val:
+            result.update(self._execute_module(module_args=arguments, task_vars=task_vars, wrap_async=self._task.async_val))
+            return result
+        token = secrets.token_hex(8)
+        began = time.monotonic()
+        try:
+            said = self._execute_module(module_args={**arguments, "token": token}, task_vars=task_vars)
+        except AnsibleConnectionFailure:
+            if not self.seconds(timeout):
+                raise
+            # The ruleset may have cut the answer off. If the host never got so far, it knows no such change, and the error stands.
+            said = self.confirm(arguments, token, task_vars, began + self.seconds(timeout), UNANSWERED)
+            if said is None or said.get("unknown"):
+                raise
+            result.update({"changed": True, **said})
+            return result
+        waiting = said.pop("waiting", None)
+        if waiting:
+            answer = self.confirm(arguments, token, task_vars, time.monotonic() + waiting["left"])
+            said.update(answer or {"failed": True, "rolled_back": True, "msg": self.unreachable(timeout)})
+            said.pop("unknown", None)
+        result.update(said)
+        return result
+
+    @staticmethod
+    def seconds(timeout):
+        try:
+            return int(timeout)
+        except (TypeError, ValueError):
+            return 30
+
+    @staticmethod
+    def unreachable(timeout):
+        return (
+            f"the ruleset cut the controller off: no new connection within {timeout} s, so the host took it back by itself and is as it was;"
+            " let in the address that Ansible comes from, then run again"
+        )
+
+    def confirm(self, arguments, token, task_vars, end, grace=GRACE):
+        """What becomes of the change: tried until the host has either confirmed it or gone back. None where nobody answers."""
+        asked = {name: arguments[name] for name in ("table", "path", "mode", "state_file") if name in arguments}
+        asked.update(state="confirmed", token=token, fresh=self._connection.transport in CUT_OFF)
+        while time.monotonic() < end + grace:
+            try:
+                self.make_anew()
+                said = self._execute_module(module_args=asked, task_vars=task_vars)
+            except AnsibleError:
+                time.sleep(0.5)
+                continue
+            if said.get("rolled_back"):
+                return {"failed": True, "rolled_back": True, "changed": False, "msg": self.unreachable(arguments.get("confirm_timeout", 30))}
+            if said.get("failed"):
+                return {"failed": True, "msg": said.get("msg", "the change was not confirmed"), "unknown": said.get("unknown", False)}
+            return {"confirmed": True}
+        return None
+
+    def make_anew(self):
+        """The next command makes a connection of its own: one that is open passes nearly any ruleset."""
+        if type(self._connection).reset is not ConnectionBase.reset:
+            self._connection.reset()

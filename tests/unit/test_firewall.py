@@ -1,0 +1,207 @@
+# Copyright: crm.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""module_utils/firewall.py: what is refused, and what the ruleset holds. What the ruleset does is tried in tests/system."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from ansible_collections.crm.platform.plugins.filter import firewall_problem, firewall_ruleset
+from ansible_collections.crm.platform.plugins.module_utils import firewall as lib
+
+SSH = {"name": "ssh", "group": "all", "protocol": "tcp", "ports": [22], "from": ["any"]}
+DATABASE = {"name": "postgresql", "group": "crm_database", "protocol": "tcp", "ports": [5432], "from": ["crm_app", "crm_database"]}
+REPOSITORY = {"name": "repository", "group": "crm_package", "protocol": "tcp", "ports": [8081], "from": ["crm_app"]}
+
+
+def given(**more):
+    return {
+        "table": "inet crm_platform",
+        "host": "one",
+        "groups": {"all": ["one", "two"], "crm_app": ["one", "two"], "crm_database": ["one"], "crm_package": ["two"], "ungrouped": []},
+        "my_groups": ["all", "crm_app", "crm_database"],
+        "addresses": {"one": "192.0.2.1", "two": "192.0.2.2"},
+        "interfaces": ["lo", "eth0", "eth1"],
+        "platform_services": [SSH, DATABASE],
+        "all_platform_services": [SSH, DATABASE, REPOSITORY],
+        "neighbours": [],
+        "ssh_port": 22,
+        "over_ssh": True,
+        "services": [],
+        "zones": [],
+        "controllers": [],
+        "controller_port": 0,
+        "policy": "drop",
+        "forward": "untouched",
+        "egress_policy": "accept",
+        "egress": [],
+        "antispoofing": "strict",
+        "asymmetric_interfaces": [],
+        "ssh_rate_limit": "30/minute",
+        "ban_time": "10m",
+        "ping_rate": "20/second",
+        "log": True,
+        "log_rate": "10/minute",
+        "confirm_timeout": 30,
+        **more,
+    }
+
+
+def service(name="x", ports=(8080,), **more):
+    return {"services": [{"name": name, "ports": list(ports), **more}]}
+
+
+def rules(**more):
+    """The rules, by their chains."""
+    found, chain = {}, ""
+    for line in firewall_ruleset.ruleset(given(**more)).splitlines():
+        if re.match(r"  (chain|set) ", line):
+            chain = line.split()[1]
+            found[chain] = []
+        elif chain and line.startswith("    ") and not line.startswith("    #"):
+            found[chain].append(line.strip())
+    return found
+
+
+def test_what_is_given_by_default_is_fine():
+    assert lib.complaints(given()) == []
+    assert firewall_problem.problem(given()) == ""
+
+
+WRONG = [
+    (service(ports=[99999]), "firewall_services: x: port 99999 is not allowed; give a port from 1 to 65535"),
+    (service(ports=["0"]), "port 0 is not allowed"),
+    (service(ports=["ssh"]), "port ssh is not allowed"),
+    (service(ports=["1-2-3"]), "port 1-2-3 is not allowed"),
+    (service(ports=["90-80"]), "the range 90-80 is reversed; write the lower port first, 80-90"),
+    (service(ports=[]), "ports is empty"),
+    (service(sources=["192.0.2.0/33"]), "source 192.0.2.0/33 is not allowed"),
+    (service(sources=["192.0.2.256"]), "source 192.0.2.256 is not allowed"),
+    (service(sources=["2001:db8::g"]), "source 2001:db8::g is not allowed"),
+    (service(sources=["nowhere"]), "a group of the inventory (crm_app, crm_database, crm_package)"),
+    (service(sources=[]), "sources is empty"),
+    (service(name="X Y"), "this name is not allowed"),
+    ({"services": 2 * service()["services"]}, "firewall_services: x: the name is defined twice"),
+    (service(rate_limit="10/fortnight"), "firewall_services: x: rate_limit: 10/fortnight is no rate"),
+    (service(rate_limit="0/minute"), "0/minute is no rate"),
+    ({"ssh_rate_limit": "many"}, "firewall_ssh_rate_limit: many is no rate"),
+    ({"ping_rate": ""}, "firewall_ping_rate:  is no rate"),
+    ({"ban_time": "10 minutes"}, "firewall_ban_time: 10 minutes is no time; give a number and a unit, such as 10m"),
+    ({"confirm_timeout": 3}, "firewall_confirm_timeout: 3 is not allowed; give 5 to 3600"),
+    ({"controllers": ["laptop"]}, "firewall_controllers: laptop is no address"),
+    ({"controller_port": 70000}, "firewall_controller_port: 70000 is no port"),
+    ({"zones": [{"name": "office", "addresses": ["192.0.2.0/40"]}]}, "firewall_zones: office: 192.0.2.0/40 is no address or network"),
+    ({"zones": [{"name": "office"}]}, "it has neither addresses nor interfaces"),
+    ({"zones": [{"name": "crm_app", "addresses": ["192.0.2.0/24"]}]}, "the name of a group of the inventory already"),
+    ({"zones": 2 * [{"name": "office", "addresses": ["192.0.2.0/24"]}]}, "firewall_zones: office: the name is defined twice"),
+    ({"zones": [{"name": "inside", "interfaces": ["eth9"]}]}, "there is no interface eth9 on one; there are eth0, eth1, lo"),
+    ({"asymmetric_interfaces": ["eth9"]}, "firewall_asymmetric_interfaces: there is no interface eth9 on one"),
+    ({"asymmetric_interfaces": ['e" accept']}, "is no name of an interface"),
+    ({"egress": [{"name": "dns", "ports": ["53-1"]}]}, "firewall_egress: dns: the range 53-1 is reversed"),
+    ({"egress": [{"name": "dns", "ports": [53], "destinations": ["x.y"]}]}, "firewall_egress: dns: destination x.y is not allowed"),
+    ({"neighbours": [{"interface": "eth1", "addresses": ["r1"]}]}, "neighbour r1 on eth1 is no address"),
+    ({"addresses": {"one": "192.0.2.1"}}, "foundation_address: the address of two is not known, and service postgresql lets in the group crm_app"),
+    ({"platform_services": [{**SSH, "from": ["crm_app"]}]}, "firewall_controllers: empty, while port 22"),
+    ({"ssh_port": 2222}, "firewall_controller_port: 2222/tcp, on which Ansible connects, would be closed"),
+]
+
+
+@pytest.mark.parametrize("wrong, said", WRONG)
+def test_what_is_wrong_is_said_in_one_line(wrong, said):
+    found = lib.complaints(given(**wrong))
+    assert [line for line in found if said in line], found
+    assert not [line for line in found if "\n" in line]
+
+
+def test_who_cannot_be_locked_out_needs_no_open_port():
+    assert lib.complaints(given(ssh_port=2222, over_ssh=False)) == []
+    assert lib.complaints(given(ssh_port=2222, controllers=["192.0.2.9"])) == []
+    assert lib.complaints(given(ssh_port=2222, **service(ports=["2000-3000"]))) == []
+
+
+def test_services_are_opened_to_those_who_need_them():
+    found = rules(services=[{"name": "x", "ports": [80, "90-99"], "sources": ["crm_package", "198.51.100.7/24", "2001:DB8::1"]}])
+    assert "ip saddr @service.postgresql.ipv4 tcp dport { 5432 } counter accept comment \"postgresql\"" in found["let_services_in"]
+    assert "elements = { 192.0.2.2 }" in found["service.postgresql.ipv4"], "of the group crm_app, without the host itself"
+
+
+def test_addresses_are_written_as_the_kernel_lists_them():
+    found = rules(**service(sources=["198.51.100.7/24", "198.51.100.0/24", "2001:DB8:0::1"]))
+    assert "elements = { 198.51.100.0/24 }" in found["service.x.ipv4"]
+    assert "elements = { 2001:db8::1 }" in found["service.x.ipv6"]
+    assert 'ip6 saddr @service.x.ipv6 tcp dport { 8080 } counter accept comment "x"' in found["let_services_in"]
+
+
+def test_a_zone_is_a_set_that_services_share_or_an_interface():
+    zones = [{"name": "office", "addresses": ["192.0.2.0/24"], "interfaces": ["eth1"]}, {"name": "inside", "interfaces": ["eth0"]}]
+    found = rules(zones=zones, **service(sources=["office", "inside"]))
+    assert "elements = { 192.0.2.0/24 }" in found["zone.office.ipv4"]
+    assert 'iifname { "eth1" } ip saddr @zone.office.ipv4 tcp dport { 8080 } counter accept comment "x"' in found["let_services_in"]
+    assert 'iifname { "eth0" } tcp dport { 8080 } counter accept comment "x"' in found["let_services_in"]
+
+
+def test_the_limiter_is_of_the_port_and_after_the_controllers():
+    found = rules(controllers=["198.51.100.9"], **service(rate_limit="5/hour", protocol="udp"))
+    order = found["input"]
+    assert order.index('ip saddr @controllers.ipv4 tcp dport 22 counter accept comment "controllers"') < order.index("jump let_services_in")
+    assert "tcp dport { 22 } goto service.ssh" in found["let_services_in"]
+    assert [line for line in found["service.x"] if "ip saddr . meta l4proto . th dport timeout 2h limit rate over 5/hour burst 5 packets" in line]
+    assert 'ip saddr . meta l4proto . th dport @banned.ipv4 counter drop comment "ssh: banned"' in found["service.ssh"]
+    assert "timeout 10m" in found["banned.ipv4"]
+
+
+def test_without_a_limit_there_is_none():
+    assert "service.ssh" not in rules(ssh_rate_limit="")
+    own = rules(platform_services=[DATABASE], **service(name="ssh", ports=[22]))
+    assert "service.ssh" not in own, "a service of the user's own has the limit that he gave it"
+
+
+def test_log_of_a_service():
+    assert 'limit rate 10/minute log prefix "crm-platform x: " level info' in rules(**service(log=True))["service.x"]
+    assert "service.x" not in rules(**service(log="no"))
+
+
+def test_antispoofing():
+    exact = 'fib saddr . iif oif missing counter drop comment "spoofed"'
+    anywhere = 'fib saddr oif missing counter drop comment "spoofed"'
+    assert rules()["antispoofing"][-1] == exact
+    assert rules(antispoofing="loose")["antispoofing"][-1] == anywhere
+    assert "antispoofing" not in rules(antispoofing="off")
+    mixed = rules(asymmetric_interfaces=["eth0"], neighbours=[{"interface": "eth1", "addresses": ["192.0.2.9"]}])["antispoofing"]
+    assert mixed[-3:] == [f'iifname {{ "eth0", "eth1" }} {anywhere}', 'iifname { "eth0", "eth1" } accept', exact]
+
+
+def test_routing_is_for_neighbours():
+    found = rules(neighbours=[{"interface": "eth1", "addresses": ["172.31.1.2", "fe80::/10"]}])
+    assert found["routing"] == [
+        'iifname "eth1" ip saddr { 172.31.1.2 } meta l4proto 89 accept',
+        'iifname "eth1" ip saddr { 172.31.1.2 } udp dport { 3784, 3785 } ip ttl 255 accept',
+        'iifname "eth1" ip6 saddr { fe80::/10 } meta l4proto 89 accept',
+        'iifname "eth1" ip6 saddr { fe80::/10 } udp dport { 3784, 3785 } ip6 hoplimit 255 accept',
+        'counter drop comment "no neighbour"',
+    ]
+    order = found["input"]
+    assert order.index("meta l4proto 89 goto routing") < order.index("ct state vmap { established : accept, related : accept }")
+    assert "routing" not in rules()
+
+
+def test_egress():
+    egress = [{"name": "dns", "ports": [53], "protocol": "udp"}, {"name": "mail", "ports": [25], "destinations": ["192.0.2.25"]}]
+    found = rules(egress_policy="reject", egress=egress, neighbours=[{"interface": "eth1", "addresses": ["192.0.2.9"]}])
+    out = found["output"]
+    assert 'udp dport { 53 } counter accept comment "dns"' in out
+    assert 'ip daddr @egress.mail.ipv4 tcp dport { 25 } counter accept comment "mail"' in out
+    assert 'ip daddr @egress.repository.ipv4 tcp dport { 8081 } counter accept comment "repository"' in out, "what this host uses"
+    assert not [line for line in out if "postgresql" in line], "which is on this host alone"
+    assert 'oifname "eth1" ip daddr { 192.0.2.9 } meta l4proto 89 accept' in out
+    assert "counter reject with icmpx type port-unreachable" in out
+    assert "output" not in rules(egress=egress)
+
+
+def test_policies():
+    assert "counter reject with icmpx type port-unreachable" in rules(policy="reject")["refuse_the_rest"]
+    assert 'counter drop comment "refused"' in rules()["refuse_the_rest"]
+    assert "forward" in rules(forward="drop") and "forward" not in rules()
+    assert not [line for line in rules(log=False)["refuse_the_rest"] if "log" in line]
