@@ -234,6 +234,16 @@ def connections(addresses: list[str]) -> int:
     return found
 
 
+def finish(timeout: float) -> int:
+    """Wait for the connections to the service addresses to end; how many are left."""
+    deadline = time.monotonic() + timeout
+    while True:
+        left = connections(status()["addresses"])
+        if not left or time.monotonic() >= deadline:
+            return left
+        time.sleep(0.1)
+
+
 def move(out: bool, timeout: float) -> dict:
     """Drain or undrain; returns when it is so, or with what stands in the way."""
     before = os.path.exists(MARK)
@@ -300,6 +310,8 @@ def main() -> None:
         ("undrain", "have the address again when the CRM answers"),
     ):
         commands.add_parser(name, help=what).add_argument("--timeout", type=float, default=10, help="seconds to wait for it")
+    finishing = commands.add_parser("finish", help="wait for open connections to end, and print how many are left")
+    finishing.add_argument("--timeout", type=float, default=30, help="the longest wait, in seconds")
     passing = commands.add_parser("pass-on", help="send on what belongs to another host's connections")
     passing.add_argument("--to", required=True, help="address of that host on this link")
     passing.add_argument("--seconds", type=int, required=True, help="for how long; 0 ends it")
@@ -307,6 +319,9 @@ def main() -> None:
     if arguments.command == "status":
         found = status()
         print(json.dumps({**found, "connections": connections(found["addresses"]), "own": own_addresses()}))
+        return
+    if arguments.command == "finish":
+        print(finish(arguments.timeout))
         return
     if arguments.command in ("drain", "undrain"):
         moved = move(arguments.command == "drain", arguments.timeout)
