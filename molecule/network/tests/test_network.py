@@ -1,0 +1,326 @@
+# Copyright: crm.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One address for two application hosts behind a router: who is well answers, who is not is gone, and strangers change nothing.
+
+roles/routing, the module ospf_routing and the playbook crm.platform.drain. In this order: each test leaves both hosts announcing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SUPPORT = Path(__file__).resolve().parents[3] / "tests" / "support"
+sys.path.insert(0, str(SUPPORT))
+
+import hosts  # pylint: disable=wrong-import-position
+import platforms  # pylint: disable=wrong-import-position
+import plays  # pylint: disable=wrong-import-position
+import yaml  # pylint: disable=wrong-import-position
+
+# Molecule's own settings are not those of the playbooks that are run here.
+for name in [name for name in os.environ if name.startswith("ANSIBLE_")]:
+    del os.environ[name]
+
+ROUTER, APP1, APP2, BULK, CLIENT = (f"crm-network-{name}" for name in ("router", "app1", "app2", "bulk", "client"))
+testinfra_hosts = [ROUTER]
+DOMAIN, ADDRESS, ADDRESS6 = "crm.example.test", "10.99.0.1", "2001:db8:99::1"
+NEXT_HOPS = {APP1: "172.31.60.11", APP2: "172.31.60.12"}
+# As many as one wants to wait for: CRM_NETWORK_RUNS=5.
+RUNS = int(os.environ.get("CRM_NETWORK_RUNS", "1"))
+RATE = 200
+# Logs in through an address and says whose certificate it was; the password comes by standard input.
+LOGIN = """
+import http.client, json, socket, ssl, sys
+address, name = sys.argv[1:]
+context = ssl.create_default_context(cafile="/root/ca.crt")
+connection = http.client.HTTPSConnection(name, 443, timeout=10, context=context)
+connection.sock = context.wrap_socket(socket.create_connection((address, 443), 10), server_hostname=name)
+body = json.dumps({"id": 1, "method": "common.db.login", "params": ["admin", {"password": sys.stdin.read()}, "en"]})
+connection.request("POST", "/crm/rpc/", body, {"Content-Type": "application/json"})
+print(connection.getresponse().read().decode())
+"""
+# Tells when a route (second word) of the router no longer leads to a host (third), or does again.
+WATCH = """
+import subprocess, sys, time
+family, address, own, there, deadline = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4] == "there", time.time() + float(sys.argv[5])
+while time.time() < deadline:
+    shown = subprocess.run(["ip", family, "route", "show", address], capture_output=True, text=True).stdout
+    if (f"via {own} " in shown) == there:
+        print(time.time())
+        sys.exit(0)
+    time.sleep(0.005)
+sys.exit(1)
+"""
+
+
+class Lab:
+    """The five hosts, and playbooks run against three of them."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.crm = platforms.Platform(APP1, DOMAIN)
+        self.router, self.app1, self.app2, self.bulk, self.client = (platforms.Container(name) for name in (ROUTER, APP1, APP2, BULK, CLIENT))
+        self.key = self.app1.read("/etc/crm-platform/secrets/ospf_key").strip()
+        settings = yaml.safe_load((SUPPORT.parents[1] / "molecule" / "network" / "molecule.yml").read_text())
+        self.group_vars = settings["provisioner"]["inventory"]["group_vars"]
+        self.groups = {}
+        for platform in settings["platforms"]:
+            for group in platform["groups"]:
+                self.groups.setdefault(group, {"hosts": {}})["hosts"][platform["name"]] = {}
+        self.prepare_client()
+
+    def prepare_client(self):
+        self.client.write("/root/ca.crt", self.crm.authority)
+        self.client.write("/root/load.py", (SUPPORT / "load.py").read_text())
+        self.client.sh(f"ip route replace {ADDRESS} via 172.31.61.2; ip -6 route replace {ADDRESS6} via fd00:61::2")
+
+    def inventory(self):
+        children = {group: {**hosts_, "vars": self.group_vars.get(group, {})} for group, hosts_ in self.groups.items()}
+        own = {"ansible_connection": "community.docker.docker", "ansible_python_interpreter": "/usr/bin/python3"}
+        return {"all": {"vars": {**self.group_vars["all"], **own}, "children": children}}
+
+    def run(self, playbook, *options, **variables):
+        extra = ("--extra-vars", json.dumps(variables)) if variables else ()
+        began = time.monotonic()
+        outcome = plays.run(self.directory, f"crm.platform.{playbook}", self.inventory(), *options, *extra)
+        print(f"{playbook} {variables}: rc {outcome.rc}, {len(outcome.changed)} changed, {time.monotonic() - began:.0f} s")
+        return outcome
+
+    def does(self, playbook, *options, **variables):
+        outcome = self.run(playbook, *options, **variables)
+        assert outcome.rc == 0, outcome.failure or outcome.text[-2000:]
+        return outcome
+
+    def next_hops(self, address=ADDRESS):
+        """The hosts to which the router spreads the address, by their own."""
+        shown = self.router.sh(f"ip {'-6' if ':' in address else '-4'} route show {address}")
+        found = {own for own in [*NEXT_HOPS.values(), *self.link_locals] if f"via {own} " in shown or f"via inet6 {own} " in shown}
+        return len(found)
+
+    @property
+    def link_locals(self):
+        found = []
+        for host in (self.app1, self.app2):
+            if "true" in hosts.engine("inspect", "--format", "{{.State.Running}}", host.name).stdout:
+                found += [one["local"] for one in json.loads(host.sh("ip -json -6 address show dev eth0 scope link"))[0]["addr_info"]]
+        return found
+
+    def whole(self, timeout=60):
+        """Wait until both hosts announce both addresses."""
+        self.router.wait_for("both hosts to be announced", lambda: self.next_hops() == 2 and self.next_hops(ADDRESS6) == 2, timeout)
+
+    def status(self, host):
+        return json.loads(host.run("crm-platform-anycast", "status").stdout)
+
+    def load(self, seconds, retries=1, address=ADDRESS, rate=RATE):
+        words = ["python3", "/root/load.py", address, DOMAIN, "/root/ca.crt", str(seconds), str(rate), str(retries)]
+        return subprocess.Popen(["docker", "exec", CLIENT, *words], text=True, stdout=subprocess.PIPE)
+
+    def watch(self, host, there, timeout=5.0):
+        words = ["python3", "-c", WATCH, "-4", ADDRESS, NEXT_HOPS[host], "there" if there else "gone", str(timeout)]
+        return subprocess.Popen(["docker", "exec", ROUTER, *words], text=True, stdout=subprocess.PIPE)
+
+
+def ended(process):
+    """What a client or a watcher has printed."""
+    out = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, out
+    return json.loads(out)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    made = Lab(tmp_path_factory.mktemp("network"))
+    made.whole()
+    return made
+
+
+@pytest.mark.parametrize("address", [ADDRESS, ADDRESS6])
+def test_a_user_logs_in_through_the_service_address(lab, address):
+    answer = lab.client.run("python3", "-c", LOGIN, address, DOMAIN, input=lab.crm.secrets["admin_password"]).stdout
+    assert json.loads(answer)["result"][0] > 0, answer
+
+
+@pytest.mark.parametrize("address", [ADDRESS, ADDRESS6])
+def test_flows_are_spread_over_both_hosts(lab, address):
+    seen = ended(lab.load(2, address=address))
+    assert seen["failed"] == seen["retried"] == 0, seen
+    assert min(seen["hosts"].get(host, 0) for host in NEXT_HOPS) > 0.25 * seen["requests"], seen
+
+
+def test_nobody_on_the_link_learns_who_has_the_address(lab):
+    lab.bulk.sh(f"ip route replace {ADDRESS} dev eth0")
+    done = lab.bulk.run("timeout", "3", "bash", "-c", f"echo > /dev/tcp/{ADDRESS}/443", check=False)
+    assert done.returncode != 0 and "REACHABLE" not in lab.bulk.sh(f"ip neigh show {ADDRESS}")
+    lab.bulk.sh(f"ip route del {ADDRESS} dev eth0")
+
+
+def test_the_key_is_root_s_and_frr_s_alone(lab):
+    assert len(lab.key) == 16
+    for host in (lab.router, lab.app1, lab.app2):
+        assert lab.key in host.read("/etc/frr/frr.conf") and host.stat("/etc/frr/frr.conf") == "regular file root:frr 640"
+        assert not host.sh(f"journalctl --no-pager | grep {lab.key} || true; grep -r {lab.key} /var/log || true")
+
+
+def test_a_dead_host_is_gone_within_a_second(lab):
+    for dummy in range(RUNS):
+        lab.whole()
+        loading = lab.load(6)
+        time.sleep(2)
+        hosts.engine("kill", APP2)
+        seen = ended(loading)
+        hosts.engine("start", APP2)
+        lab.app2.wait_until_booted()
+        print(f"killed: {seen}")
+        assert seen["failed"] == 0 and seen["gap"] <= 1.0 and seen["window"] <= 1.0, seen
+    lab.whole()
+
+
+def test_a_stopped_crm_is_withdrawn_within_a_second(lab):
+    watching = lab.watch(APP2, there=False)
+    loading = lab.load(3)
+    time.sleep(0.7)
+    began = float(lab.app2.sh("date +%s.%N; systemctl stop crm-platform"))
+    took = ended(watching) - began
+    seen = ended(loading)
+    print(f"withdrawn {took:.3f} s after the stop began; {seen}")
+    assert took <= 1.0, took
+    assert "HTTP 50" in lab.status(lab.app2)["reason"] and seen["failed"] == 0, seen
+    lab.app2.sh("systemctl start crm-platform")
+    lab.whole()
+
+
+@pytest.mark.parametrize("end", ["systemctl stop crm-platform-anycast", "systemctl kill --signal=KILL crm-platform-anycast"])
+def test_the_address_goes_with_its_unit(lab, end):
+    watching = lab.watch(APP2, there=False)
+    began = float(lab.app2.sh(f"date +%s.%N; {end}"))
+    took = ended(watching) - began
+    print(f"withdrawn {took:.3f} s after `{end}` began")
+    assert took <= 1.0
+    lab.app2.sh("systemctl start crm-platform-anycast")
+    lab.whole()
+
+
+def test_a_host_is_taken_out_and_in_without_a_lost_request(lab):
+    for retries in (1, 0):
+        for state in ("out", "in"):
+            loading = lab.load(25, retries)
+            time.sleep(1)
+            outcome = lab.does("drain", "--limit", APP2, drain_state=state)
+            assert loading.poll() is None, "the load was over before the drain"
+            seen = ended(loading)
+            print(f"{state}: {outcome.last['msg']} {seen}")
+            assert seen["failed"] == 0, seen
+            assert ("is drained" if state == "out" else "is in service again") in outcome.last["msg"]
+            assert lab.next_hops() == (1 if state == "out" else 2)
+            if retries:
+                again = lab.does("drain", "--limit", APP2, drain_state=state)
+                assert not again.changed and "nothing to do" in again.last["msg"]
+    lab.whole()
+
+
+def test_the_last_host_stays_in_and_a_drained_one_stays_out(lab):
+    lab.does("drain", drain_host=APP2, drain_state="out")
+    refused = lab.run("drain", drain_host=APP1, drain_state="out")
+    assert refused.rc != 0 and "the last application host" in refused.failure and "drain_force" in refused.failure
+    assert lab.status(lab.app1)["state"] == "announced"
+    lab.app2.restart()
+    lab.app2.wait_for("the CRM to be up", lambda: lab.app2.run("curl", "-kfs", "https://127.0.0.1/health", check=False).returncode == 0 or True, 60)
+    time.sleep(3)
+    assert lab.status(lab.app2)["state"] == "drained" and lab.next_hops() == 1
+    lab.does("drain", drain_host=APP2, drain_state="in")
+    lab.whole()
+
+
+@pytest.mark.parametrize("variables, words", [({}, ["drain_state", "out", "in"]), ({"drain_state": "out"}, ["--limit or drain_host", APP1, APP2])])
+def test_what_to_drain_has_to_be_said(lab, variables, words):
+    refused = lab.run("drain", **variables)
+    assert refused.rc != 0 and not [word for word in words if word not in refused.failure] and "\n" not in refused.failure, refused.failure
+
+
+def neighbours(host):
+    return json.loads(host.sh("vtysh -c 'show ip ospf neighbor json'"))["neighbors"]
+
+
+def test_a_wrong_key_makes_no_neighbour_and_hurts_nobody_else(lab):
+    wrong = "an0therKey"
+    outcome = lab.does("network", "--limit", APP2, "--diff", "-vvv", "--tags", "routing", routing_key=wrong)
+    assert wrong not in outcome.text.replace(json.dumps({"routing_key": wrong}), "") and lab.key not in outcome.text
+    # Nobody on the host could read either in a list of processes or a log.
+    assert not lab.app2.sh(f"grep -rE '{wrong}|{lab.key}' /var/log || true; journalctl --no-pager | grep -E '{wrong}|{lab.key}' || true")
+    lab.router.wait_for("the neighbour to be gone", lambda: lab.next_hops() == 1, 15)
+    seen = ended(lab.load(1))
+    assert seen["failed"] == seen["retried"] == 0 and list(seen["hosts"]) == [APP1], seen
+    lab.does("network", "--limit", APP2, "--tags", "routing")
+    lab.whole()
+
+
+def test_an_announced_default_route_is_not_taken_and_is_mended(lab):
+    before = lab.router.sh("ip route show default")
+    lab.app2.sh("vtysh -c 'configure' -c 'router ospf' -c 'default-information originate always'")
+    lab.router.wait_for("the announcement", lambda: "0.0.0.0" in lab.router.sh("vtysh -c 'show ip ospf database external'"), 10)
+    time.sleep(1.5)
+    assert lab.router.sh("ip route show default") == before and "ospf" not in before
+    checked = lab.does("network", "--limit", APP2, "--tags", "routing", "--check", "--diff")
+    assert "Plan OSPF, or have it" in checked.changed and "default-information originate always" in checked.text
+    lab.does("network", "--limit", APP2, "--tags", "routing")
+    assert "default-information" not in lab.app2.sh("vtysh -c 'show running-config'")
+    # Neighbours stayed meanwhile.
+    assert lab.next_hops() == 2
+
+
+def test_a_stranger_with_the_right_key_is_nobody_s_neighbour(lab):
+    lab.bulk.sh("command -v vtysh || { apt-get update -qq; DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends frr; }")
+    lab.bulk.sh("sed -i 's/^ospfd=no/ospfd=yes/; s/^bfdd=no/bfdd=yes/' /etc/frr/daemons; ip address replace 10.66.0.1/32 dev lo")
+    stranger = (
+        lab.router.read("/etc/frr/frr.conf").split("router ospf6")[0].replace("172.31.60.2", "172.31.60.99").replace("interface eth1", "interface lo")
+    )
+    lab.bulk.write("/etc/frr/frr.conf", "\n".join(line for line in stranger.splitlines() if "ospf6" not in line) + "\n")
+    lab.bulk.sh("systemctl reset-failed frr; systemctl restart frr")
+    try:
+        time.sleep(8)
+        for host in (lab.router, lab.app1, lab.app2):
+            assert "172.31.60.99" not in json.dumps(neighbours(host)), host.name
+            assert "10.66.0.1" not in host.sh("vtysh -c 'show ip ospf route'; ip route")
+        assert lab.next_hops() == 2
+    finally:
+        lab.bulk.sh("systemctl disable --now frr")
+
+
+WRONG = {
+    "a neighbour outside its subnet": (
+        {"routing_interfaces": [{"name": "eth0", "neighbours": ["172.31.61.9", "fe80::/10"]}]},
+        ["routing_interfaces: eth0", "172.31.61.9", "outside its subnet"],
+    ),
+    "a key that is too long": ({"routing_key": "seventeen-letters"}, ["routing_key", "17", "16"]),
+    "an interface that is not there": (
+        {"routing_interfaces": [{"name": "eth7", "neighbours": ["172.31.60.2"]}]},
+        ["routing_interfaces: eth7", "does not exist", "eth0"],
+    ),
+    "a service address of a link": ({"routing_service_addresses": ["172.31.60.77"]}, ["routing_service_addresses", "172.31.60.77", "eth0"]),
+    "a prefix that is none": ({"routing_accept": ["everything"]}, ["routing_accept", "everything"]),
+    "a number out of range": ({"routing_anycast_fall": 0}, ["routing_anycast_fall is 0", "1 to 100"]),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_bad_input_stops_before_anything_is_changed(lab, what):
+    variables, words = WRONG[what]
+    outcome = lab.run("preflight", "--limit", APP2, **variables)
+    message = outcome.failure
+    assert outcome.rc != 0 and not outcome.changed and [word for word in words if word not in message] == [] and "\n" not in message.strip(), message
+
+
+def test_nothing_is_left_to_do(lab):
+    outcome = lab.does("network")
+    assert outcome.changed == []
+    seen = ended(lab.load(1))
+    assert seen["failed"] == seen["retried"] == 0, seen
