@@ -203,6 +203,8 @@ def test_what_comes_in_is_left_alone_again():
     assert lib.plan_no_ingress("eth0", live(clsact, arrival=others), nothing) == [], "the filters of others are theirs"
     assert lines(lib.plan_no_ingress("eth0", live(clsact, arrival=others + ARRIVAL), nothing)) == ["filter del dev eth0 ingress pref 49000"]
     assert lib.plan_no_ingress("eth0", live(clsact), nothing) == []
+    shared = live(clsact, arrival=ARRIVAL)._replace(shared=True)
+    assert lines(lib.plan_no_ingress("eth0", shared, nothing)) == ["filter del dev eth0 ingress pref 49000"]
 
 
 def test_what_boot_loads():

@@ -38,6 +38,7 @@ class Live(t.NamedTuple):
     filters: dict  # preference -> filters, each a Filter or, when it is none that we could have made, a word for it
     arrival: dict  # the same, of what comes in
     hook: str = ""  # 'clsact' or 'ingress' where filters for what comes in can hang
+    shared: bool = False  # clsact has filters for what goes out as well
     up: bool = True
 
     @property
@@ -138,7 +139,7 @@ def parse_filters(text: str) -> dict[int, list]:
     return found
 
 
-def parse(device: str, qdiscs: str, classes: str, filters: str, arrival: str = "", up: bool = True) -> Live:
+def parse(device: str, qdiscs: str, classes: str, filters: str, arrival: str = "", up: bool = True, departure: str = "") -> Live:
     listed = parse_qdiscs(qdiscs)
     root = next((qdisc for qdisc in listed if qdisc.parent == "root"), None)
     hooks = [line.split()[1] for line in qdiscs.splitlines() if line.split()[:1] == ["qdisc"] and line.split()[1] in ("ingress", "clsact")]
@@ -150,6 +151,7 @@ def parse(device: str, qdiscs: str, classes: str, filters: str, arrival: str = "
         parse_filters(filters),
         parse_filters(arrival),
         hooks[0] if hooks else "",
+        bool(parse_filters(departure)),
         up,
     )
 
@@ -161,4 +163,5 @@ def read(run: t.Callable, device: str, up: bool = True) -> Live:
         shown[name] = run(["tc", *argv, "show", "dev", device])[1]
     if "clsact" in shown["qdiscs"] or "ingress" in shown["qdiscs"]:
         shown["arrival"] = run(["tc", "filter", "show", "dev", device, "ingress"])[1]
+        shown["departure"] = run(["tc", "filter", "show", "dev", device, "egress"])[1]
     return parse(device, up=up, **shown)

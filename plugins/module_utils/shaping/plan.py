@@ -194,7 +194,7 @@ def plan_no_ingress(device: str, live: Live, stand_in: Live) -> list[Step]:
     # One whose stand-in is gone shows no name any more; the preference is ours all the same.
     if ours:
         steps.append(Step(f"filter del dev {device} ingress pref {REDIRECT_PREF}", reason))
-    if live.hook == "clsact" and (ours or stand_in.exists) and not set(live.arrival) - {REDIRECT_PREF}:
+    if live.hook == "clsact" and (ours or stand_in.exists) and not live.shared and not set(live.arrival) - {REDIRECT_PREF}:
         steps.append(Step(f"qdisc del dev {device} clsact", reason))
     if stand_in.exists:
         steps.append(Step(f"link del dev {name}", reason, "ip"))
