@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+import jinja2
 import pytest
 from conftest import ROOT
 from hypothesis import given
@@ -419,3 +420,21 @@ def test_interfaces_of_an_earlier_run_are_found_again(tmp_path):
 def test_the_unit_knows_the_preference_of_the_filter():
     text = (ROOT / "roles/qos/templates/crm-platform-qos-link.service.j2").read_text()
     assert set(re.findall(r"ingress pref (\d+)", text)) == {str(model.REDIRECT_PREF)}
+
+
+@pytest.mark.parametrize("bound", [True, False])
+@pytest.mark.parametrize("ifb", ["ifb-eth0", ""])
+def test_the_unit_of_an_interface(bound, ifb):
+    environment = jinja2.Environment(trim_blocks=True, undefined=jinja2.StrictUndefined)
+    environment.filters["comment"] = lambda text: f"# {text}"
+    template = environment.from_string((ROOT / "roles/qos/templates/crm-platform-qos-link.service.j2").read_text())
+    link = {"device": "br-lan", "unit": model.unit_name("br-lan"), "ifb": ifb, "bound": bound}
+    text = template.render(ansible_managed="x", _qos_link=link, _qos_unit="crm-platform-qos", crm_platform_config_directory="/etc/crm-platform")
+    device = "sys-subsystem-net-devices-br\\x2dlan.device"
+    assert (f"\nBindsTo={device}\nAfter={device}\n" in text) is bound
+    assert text.endswith(f"\n[Install]\nWantedBy=crm-platform-qos.service{' ' + device if bound else ''}")
+    assert "\nExecStart=/usr/sbin/tc -batch /etc/crm-platform/qos-br-lan.tc\n" in text
+    stops = [line.split("=-/usr/sbin/")[1] for line in text.splitlines() if line.startswith("ExecStopPost=")]
+    incoming = ["tc filter del dev br-lan ingress pref 49000", f"ip link del dev {ifb}"]
+    assert stops == (incoming if ifb else []) + ["tc qdisc del dev br-lan root"]
+    assert ("ip link add" in text) is bool(ifb)
