@@ -48,7 +48,7 @@ DRIFTS = {
     "a priority changed": "tc class change dev shp0 parent 1:1 classid 1:20 htb rate 30mbit ceil 100mbit prio 0 quantum 3750 overhead 18 mpu 64",
     "an overhead changed": "tc class change dev shp0 parent 1:1 classid 1:20 htb rate 30mbit ceil 100mbit burst 3750 cburst 12500 prio 3 quantum 3750",
     "a filter of its own": "tc filter add dev shp0 parent 1: protocol ip pref 7 u32 match u32 0 0 flowid 1:30",
-    "a filter of its own for what comes in": "tc filter add dev shp0 ingress protocol ip pref 7 u32 match u32 0 0 action drop",
+    "a filter of its own for what comes in": "tc filter add dev shp0 ingress protocol ip pref 7 u32 match u32 0 0 flowid 1:3",
     "a filter deleted": "tc filter del dev ifb-shp0 parent 1: pref 12",
     "a filter that leads elsewhere": "tc filter del dev ifb-shp0 parent 1: pref 10; tc filter add dev ifb-shp0 parent 1: protocol ip pref 10 u32"
     " match u32 0x05000000 0x0f000000 at 0 flowid 1:20",
@@ -121,7 +121,7 @@ def test_checked_shown_done_and_left_alone(play):
     assert done["shaper"] in done["available"] and done["available"][-1] in ("htb+pfifo", "cake")
     assert done["links"][0]["ifb"] == "ifb-shp0" and done["rates"] == {"shp0": "100mbit"}
     assert len(re.findall("^class htb", after["stdout"], re.MULTILINE)) == 8
-    assert "Redirect to device ifb-shp0" in after["stdout"] and 'meta skuid "daemon"' in after["stdout"]
+    assert "Redirect to device ifb-shp0" in after["stdout"] and "meta skuid 1 goto class_crm" in after["stdout"]
 
 
 def test_drift_of_every_kind_is_shown_and_mended(play):
@@ -187,7 +187,7 @@ def test_a_shaper_of_somebody_else(play):
     tbf = "tc qdisc replace dev shp0 root handle 5: tbf rate 1mbit burst 10k latency 50ms"
     refused = play(HAVE, tbf, ({"foreign": "refuse"}, {}), HAVE)[2]
     assert refused["failed"] and "somebody else (tbf 5:)" in refused["msg"]
-    refused = play("tc filter add dev shp0 ingress protocol ip pref 7 u32 match u32 0 0 action pass", ({"foreign": "refuse"}, {}), HAVE)[1]
+    refused = play("tc filter add dev shp0 ingress protocol ip pref 7 u32 match u32 0 0 flowid 1:3", ({"foreign": "refuse"}, {}), HAVE)[1]
     assert refused["failed"] and "filters of somebody else" in refused["msg"] and "pref 7" in refused["msg"]
 
 
@@ -222,7 +222,7 @@ def test_a_foreign_root_comes_back_when_a_step_fails(play, broken):
 
 
 def test_the_end_leaves_what_others_set(play):
-    foreign = "tc filter add dev shp0 ingress protocol ip pref 7 u32 match u32 0 0 action pass; tc qdisc show dev shp0 root"
+    foreign = "tc qdisc add dev shp0 clsact; tc filter add dev shp0 ingress protocol ip pref 7 u32 match u32 0 0 flowid 1:3; tc qdisc show dev shp0 root"
     plain = ({"interfaces": [{"name": "shp0"}]}, {})
     dummy, dummy, left, dummy, removed, after, again = play(HAVE, plain, LOOK, foreign, ABSENT, LOOK, ABSENT)
     assert "ifb-shp0" not in left["stdout"] and "clsact" not in left["stdout"], "what comes in is left alone again"

@@ -297,10 +297,15 @@ def test_the_rounding_of_tc_is_no_difference(link):
     assert lib.plan(made, live(classes=shown)) == []
 
 
+def unburst(line):
+    """Without what tc rounds."""
+    return re.sub(r"burst \d+", "burst", line)
+
+
 def test_undo_of_a_tree_of_ours_is_that_tree():
     assert lib.undo(live(), live()) == []
     gone = lib.undo(live(filters=FILTERS), live("qdisc noqueue 0: root refcnt 2\n", ""))
-    assert sorted(gone) == sorted(lib.whole(tree(filters=WANTED)))
+    assert sorted(map(unburst, gone)) == sorted(map(unburst, lib.whole(tree(filters=WANTED))))
     changed = live(classes=CLASSES.replace("rate 60Mbit", "rate 50Mbit"), filters=FILTERS)
     assert [line.split()[:2] for line in lib.undo(live(), changed)] == [["filter", "del"]] * 2 + [["class", "replace"]], "in place"
 
