@@ -45,7 +45,9 @@ CLOSED = (
 def sender():
     made = hosts.Host("qos")
     try:
-        yield made.create()
+        # What the role foundation makes.
+        made.create().run("mkdir", "/etc/crm-platform")
+        yield made
     finally:
         made.remove()
 
