@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ansible_collections.crm.platform.plugins.module_utils.shaping import classify as lib
 from ansible_collections.crm.platform.plugins.module_utils.shaping import model
@@ -56,6 +58,69 @@ def test_what_a_class_declares():
         "ip6 daddr { 2001:db8::/64 } tcp sport { 22 } goto class_crm",
         "ip6 daddr { 2001:db8::/64 } tcp dport { 22 } goto class_crm",
     ]
+
+
+def test_users():
+    assert rules({"users": ["postgres", 33]}) == ['meta skuid { "postgres", 33 } goto class_crm']
+    assert rules({"users": ["postgres"], "dscp": ["ef"]}) == [
+        'meta skuid { "postgres" } ip dscp { ef } goto class_crm',
+        'meta skuid { "postgres" } ip6 dscp { ef } goto class_crm',
+    ]
+    assert rules({"users": ["33"], "addresses": ["192.0.2.1"], "dscp": ["ef"], "ports": [9]})[0] == (
+        "ip daddr { 192.0.2.1 } meta skuid { 33 } ip dscp { ef } tcp sport { 9 } goto class_crm"
+    )
+
+
+@given(st.integers(min_value=1, max_value=65535), st.integers(min_value=1, max_value=65535))
+def test_a_range_in_masks_is_that_range(one, other):
+    low, high = sorted((one, other))
+    masks = lib.masks(low, high)
+    assert sum(0x10000 - mask for dummy, mask in masks) == high - low + 1
+    assert all(low <= value and value + (0xFFFF ^ mask) <= high and value & mask == value for value, mask in masks)
+
+
+def keys(match, *sides):
+    return lib.incoming(model.parse_match("x", match), sides)
+
+
+def test_what_comes_in_by_port():
+    head = ((0, 0x05000000, 0x0F000000), (4, 0, 0x1FFF), (8, 0x00060000, 0x00FF0000))
+    assert keys({"ports": [443]}, True) == [
+        ("ip", (*head, (20, 443, 0xFFFF))),
+        ("ipv6", ((4, 0x00000600, 0x0000FF00), (40, 443, 0xFFFF))),
+    ]
+    assert keys({"ports": ["873"], "protocol": "udp"}, False)[0][1][2:] == ((8, 0x00110000, 0x00FF0000), (20, 873 << 16, 0xFFFF0000))
+
+
+def test_what_comes_in_by_address_and_mark():
+    assert keys({"addresses": ["192.0.2.0/24", "2001:db8::/33"], "dscp": ["af31"]}) == [
+        ("ip", ((0, 26 << 18, 0x00FC0000), (12, 0xC0000200, 0xFFFFFF00))),
+        ("ipv6", ((0, 26 << 22, 0x0FC00000), (8, 0x20010DB8, 0xFFFFFFFF), (12, 0, 0x80000000))),
+    ]
+    # The header's length and the mark are in one word.
+    assert keys({"dscp": ["cs1"], "ports": [9]}, True)[0][1][0] == (0, 0x05200000, 0x0FFC0000)
+
+
+def test_filters_are_in_order_and_each_packet_is_named_once():
+    served = services(
+        {"name": "web", "ports": [443], "traffic_class": "crm"},
+        {"name": "again", "ports": [443], "traffic_class": "other"},
+        {"name": "db", "ports": [5432], "traffic_class": "crm", "served": False, "addresses": ["192.0.2.1"]},
+    )
+    made = lib.filters(CLASSES, served)
+    assert [one.pref for one in made] == list(range(10, 10 + len(made)))
+    # The match of bulk, the web by both families, the database of one address, the mark of crm by both.
+    assert [(one.protocol, one.target) for one in made] == [
+        ("ip", "1:30"), ("ipv6", "1:30"), ("ip", "1:10"), ("ipv6", "1:10"), ("ip", "1:10"), ("ip", "1:10"), ("ipv6", "1:10"),
+    ]  # fmt: skip
+    users = [CLASSES[0]._replace(dscp="", matches=(model.parse_match("x", {"users": ["ann"]}),)), CLASSES[1]]
+    assert lib.filters(users, ()) == (), "nobody knows whose process a packet will reach"
+
+
+def test_too_many_filters():
+    ports = {"ports": [str(port) for port in range(1, 1000, 2)]}
+    with pytest.raises(model.ShapingError, match="would need 2000 filters, more than 1000"):
+        lib.filters([CLASSES[0]._replace(dscp="", matches=(model.parse_match("x", ports),))], ())
 
 
 def test_the_whole_table():

@@ -18,8 +18,10 @@ CLASSES = [
 ]
 
 
-def tree(specs=None, link=10**8, leaf="pfifo"):
-    return lib.build_tree("qos_classes", "eth0", link, lib.parse_classes("qos_classes", specs or CLASSES), leaf)
+def tree(specs=None, link=10**8, shaper="htb+pfifo", **more):
+    return lib.build_tree(
+        "qos_classes", lib.Link("eth0", link, 5 * 10**7, 18, 64), lib.parse_classes("qos_classes", specs or CLASSES), shaper, **more
+    )
 
 
 def changed(index, **values):
@@ -107,12 +109,81 @@ def test_the_tree():
         (changed(0, matches=[{"addresses": ["10.0.0.0/33"]}]), "qos_classes: crm: addresses: 10.0.0.0/33 is no address"),
         ([{"name": f"c{number}", "guarantee": "1kbit", "default": number == 0} for number in range(100)], "100 classes are too many"),
         ([], "no class is marked default"),
+        (changed(0, matches=[{"users": ["no such"]}]), "qos_classes: crm: users: no such is no user; give the name of an account"),
+        (
+            changed(0, matches=[{"ports": ["443"]}])[:2] + [{"name": "bulk", "guarantee": "1%", "matches": [{"ports": ["443"]}]}],
+            r"qos_classes: bulk: no packet is left for its match \(ports 443\), as crm comes before it and takes ports 443; remove",
+        ),
+        (
+            changed(0, matches=[{"addresses": ["192.0.2.0/24"]}])[:2]
+            + [{"name": "bulk", "guarantee": "1%", "matches": [{"addresses": ["192.0.2.7"], "ports": [9]}]}],
+            "qos_classes: bulk: no packet is left for its match",
+        ),
+        (
+            changed(0, matches=[{"ports": ["8000-8010"]}])[:2] + [{"name": "bulk", "guarantee": "1%", "matches": [{"ports": ["8005-8020"]}]}],
+            r"qos_classes: crm \(ports 8000-8010\) and bulk \(ports 8005-8020\) overlap; each packet has one class",
+        ),
+        (
+            changed(0, matches=[{"dscp": ["ef", "cs1"]}])[:2] + [{"name": "bulk", "guarantee": "1%", "matches": [{"dscp": ["8", "2"]}]}],
+            "overlap; each packet has one class",
+        ),
     ],
 )
 def test_what_cannot_be_had_is_said_in_one_line(specs, said):
     with pytest.raises(lib.ShapingError, match=said) as caught:
-        lib.build_tree("qos_classes", "eth0", 10**8, lib.parse_classes("qos_classes", specs), "pfifo")
+        lib.build_tree("qos_classes", lib.Link("eth0", 10**8), lib.parse_classes("qos_classes", specs), "htb+pfifo")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "first, second",
+    [
+        ({"ports": ["8005"]}, {"ports": ["8000-8010"]}),
+        ({"ports": ["443"]}, {"ports": ["443"], "protocol": "udp"}),
+        ({"addresses": ["192.0.2.7"]}, {"addresses": ["192.0.2.0/24"]}),
+        ({"addresses": ["::/0"]}, {"addresses": ["0.0.0.0/0"]}),
+        ({"ports": ["443"]}, {"addresses": ["192.0.2.0/24"]}),
+        ({"users": ["postgres"]}, {"users": ["backup"]}),
+        ({"dscp": ["af31"]}, {"dscp": ["af32"]}),
+    ],
+)
+def test_exceptions_before_their_rule_and_matches_apart_are_fine(first, second):
+    lib.parse_classes("x", changed(0, matches=[first])[:2] + [{"name": "bulk", "guarantee": "1%", "matches": [second]}])
+
+
+def test_a_class_that_nothing_matches():
+    classes = lib.parse_classes("qos_classes", CLASSES)
+    lib.check_reached("qos_classes", classes, ["crm"])
+    with pytest.raises(lib.ShapingError, match="^qos_classes: crm: nothing matches this class; give it matches"):
+        lib.check_reached("qos_classes", classes, ["database"])
+
+
+def test_what_comes_in_has_a_tree_of_its_own():
+    made = tree(changed(2, guarantee="1mbit", ceil="40mbit"), ingress=True)
+    assert made.device == "ifb-eth0"
+    assert [(cls.rate, cls.ceil) for cls in made.classes] == [(5 * 10**7,) * 2, (3 * 10**7, 5 * 10**7), (15 * 10**6, 5 * 10**7), (10**6, 4 * 10**7)]
+    with pytest.raises(lib.ShapingError, match="qos_classes: bulk: ceil 80mbit is above the 50mbit that come in of eth0"):
+        tree(ingress=True)
+
+
+def test_what_a_link_adds_is_told_to_every_class():
+    assert {(cls.overhead, cls.mpu) for cls in tree().classes} == {(18, 64)}
+    assert lib.parse_size("qos_mpu", 64, 256) == 64
+    with pytest.raises(lib.ShapingError, match="^qos_overhead: -1 is not allowed; give 0 to 256 bytes$"):
+        lib.parse_size("qos_overhead", -1, 256)
+
+
+@pytest.mark.parametrize("shaper", lib.SHAPERS)
+def test_each_shaper_has_its_tree(shaper):
+    made = tree(shaper=shaper)
+    assert made.kind == shaper.partition("+")[0]
+    assert {leaf.kind for leaf in made.leaves} == ({shaper.partition("+")[2]} if "+" in shaper else set())
+
+
+def test_names():
+    assert lib.ifb_name("eth0") == "ifb-eth0"
+    assert len(lib.ifb_name("a" * 15)) == 15 and lib.ifb_name("a" * 15) != lib.ifb_name("a" * 14)
+    assert lib.unit_name("br-lan.7") == "br\\x2dlan.7" and lib.unit_name("eth0") == "eth0"
 
 
 def test_matches_are_normalised():

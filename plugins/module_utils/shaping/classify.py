@@ -1,17 +1,19 @@
 # Copyright: crm.platform contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which packet goes into which class: an nftables table of its own. Pure.
+"""Which packet goes into which class: an nftables table for what goes out, u32 filters for what comes in. Pure.
 
 HTB takes the packet's priority for a class when it has the form of one, so no
-tc filter is needed, and IPv4 and IPv6 are told apart by nft alone.
+tc filter is needed, and IPv4 and IPv6 are told apart by nft alone. What comes
+in waits in its stand-in before nft sees it; there the kernel has u32.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import typing as t
 
-from .model import ShapingError, TrafficClass, parse_addresses, parse_ports
+from .model import DSCP, Filter, Link, Match, REDIRECT_PREF, ShapingError, TrafficClass, parse_addresses, parse_ports
 
 
 class Service(t.NamedTuple):
@@ -64,10 +66,14 @@ def match_rules(cls: TrafficClass) -> list[str]:
     rules = []
     for match in cls.matches:
         parts = [f"{family} daddr {braces(found)} " for family, found in by_family(match.addresses)] or [""]
+        if match.users:
+            # In quotes, as nft shows them.
+            users = braces(user if user.isdigit() else f'"{user}"' for user in match.users)
+            parts = [f"{part}meta skuid {users} " for part in parts]
         if match.dscp:
             marks = braces(match.dscp)
             families = ("ip", "ip6")
-            parts = [f"{part}{family} dscp {marks} " for part in parts for family in families if not part or part.startswith(family + " ")]
+            parts = [f"{part}{family} dscp {marks} " for part in parts for family in families if not match.addresses or part.startswith(family + " ")]
         if match.ports:
             ports = braces(match.ports)
             parts = [f"{part}{match.protocol} {side} {ports} " for part in parts for side in ("sport", "dport")]
@@ -101,3 +107,112 @@ def ruleset(table: str, devices: t.Iterable[str], classes: t.Sequence[TrafficCla
         lines += [f"\t\tip dscp set {cls.dscp}", f"\t\tip6 dscp set {cls.dscp}"] if cls.dscp else []
         lines += [f"\t\tmeta priority set {cls.classid} counter", "\t}"]
     return "\n".join(lines + ["}", ""])
+
+
+# --- what comes in ---
+
+_PROTOCOLS = {"tcp": 6, "udp": 17}
+
+
+def masks(low: int, high: int) -> list[tuple[int, int]]:
+    """The ports of a range as (value, mask): each mask is a block of a power of two."""
+    found = []
+    while low <= high:
+        size = low & -low or 1 << 16
+        while size > high - low + 1:
+            size >>= 1
+        found.append((low, 0xFFFF ^ (size - 1)))
+        low += size
+    return found
+
+
+def port_masks(ports: t.Iterable[str]) -> list[tuple[int, int]]:
+    found = []
+    for port in ports:
+        low, dummy, high = port.partition("-")
+        found += masks(int(low), int(high or low))
+    return found
+
+
+def keys(*parts: tuple) -> tuple:
+    """(offset, value, mask) each, those of one offset joined, as the kernel keeps them."""
+    joined: dict[int, tuple[int, int]] = {}
+    for offset, value, mask in parts:
+        old = joined.get(offset, (0, 0))
+        joined[offset] = (old[0] | value, old[1] | mask)
+    return tuple((offset, *joined[offset]) for offset in sorted(joined))
+
+
+def dscp_key(protocol: str, mark: str) -> tuple:
+    number = DSCP[mark] if mark in DSCP else int(mark)
+    return (0, number << 18, 0x3F << 18) if protocol == "ip" else (0, number << 22, 0x3F << 22)
+
+
+def source_keys(address: str) -> list[tuple]:
+    network = ipaddress.ip_network(address)
+    value, mask = int(network.network_address), int(network.netmask)
+    if network.version == 4:
+        return [(12, value, mask)]
+    words = [(8 + 4 * index, value >> shift & 0xFFFFFFFF, mask >> shift & 0xFFFFFFFF) for index, shift in enumerate((96, 64, 32, 0))]
+    return [word for word in words if word[2]]
+
+
+def port_keys(protocol: str, transport: str, value: int, mask: int, own: bool) -> list[tuple]:
+    """A port behind a header without options; only the first fragment of a packet has ports."""
+    shift = 0 if own else 16
+    ports = (20 if protocol == "ip" else 40, value << shift, mask << shift)
+    if protocol == "ip":
+        return [(0, 0x05000000, 0x0F000000), (4, 0, 0x1FFF), (8, _PROTOCOLS[transport] << 16, 0xFF << 16), ports]
+    return [(4, _PROTOCOLS[transport] << 8, 0xFF << 8), ports]
+
+
+def incoming(match: Match, sides: t.Sequence[bool]) -> list[tuple[str, tuple]]:
+    """(protocol, keys) of each filter for packets that come in; a side is True for this host's port, False for the peer's."""
+    found = []
+    for protocol, version in (("ip", 4), ("ipv6", 6)):
+        addresses = [address for address in match.addresses if (":" in address) == (version == 6)]
+        if match.addresses and not addresses:
+            continue
+        for address in addresses or [""]:
+            for mark in match.dscp or [""]:
+                base = source_keys(address) if address else []
+                base = base + [dscp_key(protocol, mark)] if mark else base
+                if not match.ports:
+                    found.append((protocol, keys(*base)))
+                for own in sides if match.ports else ():
+                    for value, mask in port_masks(match.ports):
+                        found.append((protocol, keys(*base, *port_keys(protocol, match.protocol, value, mask, own))))
+    return found
+
+
+def filters(classes: t.Sequence[TrafficClass], services: t.Iterable[Service]) -> tuple:
+    """The filters of a stand-in, first come first served: matches, services, and last the marks that peers have set."""
+    ids = {cls.name: cls.classid for cls in classes}
+    found = []
+    for cls in classes:
+        for match in cls.matches:
+            # Nobody knows whose process a packet will reach.
+            if not match.users:
+                found += [(cls.classid, *one) for one in incoming(match, (True, False))]
+    for service in services:
+        target = ids[service.traffic_class]
+        if service.served:
+            found += [(target, *one) for one in incoming(Match(service.protocol, service.ports, (), ()), (True,))]
+        if service.addresses:
+            found += [(target, *one) for one in incoming(Match(service.protocol, service.ports, service.addresses, ()), (False,))]
+    for cls in classes:
+        if cls.dscp:
+            found += [(cls.classid, *one) for one in incoming(Match("tcp", (), (), (cls.dscp,)), ())]
+    if len(found) > 1000:
+        raise ShapingError(
+            f"classes: what comes in would need {len(found)} filters, more than 1000; give fewer addresses and ports, or networks and ranges"
+        )
+    seen: dict[tuple, str] = {}
+    for target, protocol, words in found:
+        seen.setdefault((protocol, words), target)
+    return tuple(Filter(10 + index, protocol, words, target) for index, ((protocol, words), target) in enumerate(seen.items()))
+
+
+def redirect(link: Link) -> Filter:
+    """Sends all that comes in to the stand-in."""
+    return Filter(REDIRECT_PREF, "all", ((0, 0, 0),), link.ifb)

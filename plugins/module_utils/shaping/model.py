@@ -1,10 +1,11 @@
 # Copyright: crm.platform contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is wanted: rates, classes, and the HTB tree of one interface. Pure."""
+"""What is wanted: rates, classes, and the tree of one interface or of its stand-in for what comes in. Pure."""
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import re
 import typing as t
@@ -15,16 +16,23 @@ DSCP.update({"af%d%d" % (i, j): 8 * i + 2 * j for i in range(1, 5) for j in rang
 DSCP["ef"] = 46
 
 # Leaves in the order in which they are preferred, with their options. The
-# last has no fairness between flows, so its queue is kept short.
-LEAVES = {"fq_codel": (), "sfq": (("perturb", "10"),), "pfifo": (("limit", "100"),)}
+# last has no fairness between flows, so its queue is kept short. An option
+# without a value is a word of its own.
+LEAVES = {"cake": (("besteffort", ""),), "fq_codel": (), "sfq": (("perturb", "10"),), "pfifo": (("limit", "100"),)}
+# What can shape, in the same order. cake alone keeps no guarantees, only an
+# order by DSCP: it stands in where there is no HTB.
+SHAPERS = tuple("htb+" + leaf for leaf in LEAVES) + ("cake",)
 
 ROOT = "1:"
 LINK = "1:1"
 R2Q = 10
+# Preference of the one filter that sends what comes in to its stand-in. Those of others, which mostly count from 1 or 49152, go on.
+REDIRECT_PREF = 49000
 
 _NAME = re.compile(r"^[a-z][a-z0-9_]{0,30}$")
 _RATE = re.compile(r"^(\d+(?:\.\d+)?) ?(%|[kmgt]?bit)(?:/s|ps)?$")
 _PORTS = re.compile(r"^(\d{1,5})(?:-(\d{1,5}))?$")
+_USER = re.compile(r"^([a-z_][a-z0-9_-]{0,31}|\d{1,10})$")
 _INTERFACE = re.compile(r"^[A-Za-z0-9_.@-]{1,15}$")
 
 
@@ -39,6 +47,7 @@ class Match(t.NamedTuple):
     ports: tuple  # of '443' and '8000-8010', this host's or the peer's
     addresses: tuple  # of the peer
     dscp: tuple  # as the application marked them
+    users: tuple = ()  # whose processes sent them
 
 
 class TrafficClass(t.NamedTuple):
@@ -67,6 +76,8 @@ class HtbClass(t.NamedTuple):
     cburst: int
     prio: int | None
     quantum: int | None
+    overhead: int = 0
+    mpu: int = 0
 
 
 class Leaf(t.NamedTuple):
@@ -78,6 +89,15 @@ class Leaf(t.NamedTuple):
     options: tuple  # of (name, value)
 
 
+class Filter(t.NamedTuple):
+    """A u32 filter in the form in which the kernel shows it."""
+
+    pref: int
+    protocol: str  # ip, ipv6 or all
+    keys: tuple  # of (offset, value, mask), 32 bits each
+    target: str  # a classid, or the device to which packets are sent
+
+
 class Tree(t.NamedTuple):
     """All that one interface is to have."""
 
@@ -86,6 +106,37 @@ class Tree(t.NamedTuple):
     classes: tuple
     leaves: tuple
     names: dict  # classid -> name of the traffic class
+    filters: tuple = ()  # of its own root
+    kind: str = "htb"
+    options: tuple = ()  # of a root that is cake, as leaves have them
+
+
+class Link(t.NamedTuple):
+    """An interface and its rates in bits per second; none for what comes in leaves that alone."""
+
+    device: str
+    rate: int
+    ingress: int = 0
+    overhead: int = 0
+    mpu: int = 0
+
+    @property
+    def ifb(self) -> str:
+        return ifb_name(self.device)
+
+
+def ifb_name(device: str) -> str:
+    """Of the stand-in behind which what comes in waits; 15 characters are all that a name may have."""
+    name = "ifb-" + device
+    return name if len(name) <= 15 else "ifb-" + device[:3] + hashlib.sha256(device.encode()).hexdigest()[:8]
+
+
+def unit_name(device: str) -> str:
+    """As in sys-subsystem-net-devices-NAME.device: what systemd-escape makes of it."""
+    return "".join(
+        char if char.isascii() and (char.isalnum() or char in ":_" or char == "." and index) else f"\\x{ord(char):02x}"
+        for index, char in enumerate(device)
+    )
 
 
 def parse_rate(variable: str, text: str, link: int | None = None) -> int:
@@ -155,15 +206,29 @@ def parse_dscp(variable: str, values: t.Iterable) -> tuple:
     return tuple(parsed)
 
 
+def parse_users(variable: str, values: t.Iterable) -> tuple:
+    for value in values:
+        if not _USER.match(str(value)):
+            raise ShapingError(f"{variable}: {value} is no user; give the name of an account of this host, such as postgres, or its number")
+    return tuple(str(value) for value in values)
+
+
+def parse_size(variable: str, value: int, most: int) -> int:
+    if not 0 <= value <= most:
+        raise ShapingError(f"{variable}: {value} is not allowed; give 0 to {most} bytes")
+    return value
+
+
 def parse_match(variable: str, spec: dict) -> Match:
     match = Match(
         protocol=spec.get("protocol") or "tcp",
         ports=parse_ports(f"{variable}: ports", spec.get("ports") or []),
         addresses=parse_addresses(f"{variable}: addresses", spec.get("addresses") or []),
         dscp=parse_dscp(f"{variable}: dscp", spec.get("dscp") or []),
+        users=parse_users(f"{variable}: users", spec.get("users") or []),
     )
-    if not (match.ports or match.addresses or match.dscp):
-        raise ShapingError(f"{variable}: matches has an empty entry; give it ports, addresses or dscp, or remove it")
+    if not (match.ports or match.addresses or match.dscp or match.users):
+        raise ShapingError(f"{variable}: matches has an empty entry; give it ports, addresses, dscp or users, or remove it")
     return match
 
 
@@ -201,7 +266,77 @@ def parse_classes(variable: str, specs: t.Sequence[dict]) -> tuple:
     if len(defaults) != 1:
         found = f"{len(defaults)} classes are ({', '.join(defaults)})" if defaults else "no class is"
         raise ShapingError(f"{variable}: {found} marked default; mark exactly one with default: true, for all that matches no other")
+    check_overlaps(variable, classes)
     return tuple(classes)
+
+
+def spans(match: Match) -> dict[str, list]:
+    """What a match asks for, as ranges that can be compared; nothing of a kind stands for all of it."""
+    found: dict[str, list] = {"ports": [], "addresses": [], "dscp": [], "users": []}
+    for port in match.ports:
+        low, dummy, high = port.partition("-")
+        found["ports"].append((match.protocol, int(low), int(high or low)))
+    for address in match.addresses:
+        network = ipaddress.ip_network(address)
+        found["addresses"].append((str(network.version), int(network.network_address), int(network.broadcast_address)))
+    for mark in match.dscp:
+        number = DSCP.get(mark, -1) if mark in DSCP else int(mark)
+        found["dscp"].append(("", number, number))
+    found["users"] = [(user, 0, 0) for user in match.users]
+    return found
+
+
+def touches(ones: list, others: list) -> bool:
+    if not ones or not others:
+        return True
+    return any(a[0] == b[0] and a[1] <= b[2] and b[1] <= a[2] for a in ones for b in others)
+
+
+def covers(ones: list, others: list) -> bool:
+    """Whether each of the others lies within one of the ones."""
+    if not ones or not others:
+        return not ones
+    return all(any(a[0] == b[0] and a[1] <= b[1] and b[2] <= a[2] for a in ones) for b in others)
+
+
+def show(match: Match) -> str:
+    parts = [("ports", match.ports), ("addresses", match.addresses), ("dscp", match.dscp), ("users", match.users)]
+    return " and ".join(f"{kind} {', '.join(values)}" for kind, values in parts if values)
+
+
+def check_overlaps(variable: str, classes: t.Sequence[TrafficClass]) -> None:
+    """No match may be hidden behind an earlier class, nor two of the same kind cross: nobody could tell where a packet goes.
+
+    An exception that stands before its rule is fine.
+    """
+    earlier: list[tuple] = []
+    for cls in classes:
+        for match in cls.matches:
+            wanted = spans(match)
+            for name, other in earlier:
+                taken = spans(other)
+                if name == cls.name or not all(touches(taken[kind], wanted[kind]) for kind in wanted):
+                    continue
+                if all(covers(taken[kind], wanted[kind]) for kind in wanted):
+                    raise ShapingError(
+                        f"{variable}: {cls.name}: no packet is left for its match ({show(match)}), as {name} comes before it"
+                        f" and takes {show(other)}; remove one of the two, or put {cls.name} first"
+                    )
+                same = all(bool(taken[kind]) == bool(wanted[kind]) for kind in wanted)
+                if same and not all(covers(wanted[kind], taken[kind]) for kind in wanted):
+                    raise ShapingError(
+                        f"{variable}: {name} ({show(other)}) and {cls.name} ({show(match)}) overlap; each packet has one class, so part them"
+                    )
+            earlier.append((cls.name, match))
+
+
+def check_reached(variable: str, classes: t.Sequence[TrafficClass], named: t.Iterable[str]) -> None:
+    """A class that takes nothing is a mistake; those that services may yet name are not."""
+    for cls in classes:
+        if not (cls.default or cls.matches or cls.name in named):
+            raise ShapingError(
+                f"{variable}: {cls.name}: nothing matches this class; give it matches (ports, addresses, dscp or users), make it the default, or remove it"
+            )
 
 
 def parse_interface(variable: str, name: str) -> str:
@@ -210,27 +345,36 @@ def parse_interface(variable: str, name: str) -> str:
     return name
 
 
-def build_tree(variable: str, device: str, link: int, classes: t.Sequence[TrafficClass], leaf: str) -> Tree:
-    """The tree of one interface: the link, the classes below it, a queue each."""
-    htb = [HtbClass(LINK, ROOT, link, link, burst(link), burst(link), None, None)]
+def build_tree(
+    variable: str, link: Link, classes: t.Sequence[TrafficClass], shaper: str, filters: t.Sequence[Filter] = (), ingress: bool = False
+) -> Tree:
+    """The tree of one interface, or of its stand-in for what comes in: the link, the classes below it, a queue each."""
+    device, total_rate = (link.ifb, link.ingress) if ingress else (link.device, link.rate)
+    about = f"{format_rate(total_rate)}{' that come in' if ingress else ''}"
+    leaf = shaper.partition("+")[2]
+    framing = (link.overhead, link.mpu)
+    htb = [HtbClass(LINK, ROOT, total_rate, total_rate, burst(total_rate), burst(total_rate), None, None, *framing)]
     leaves = []
     total = 0
     for cls in classes:
         here = f"{variable}: {cls.name}"
-        rate = parse_rate(f"{here}: guarantee", cls.guarantee, link)
-        ceil = parse_rate(f"{here}: ceil", cls.ceil, link)
-        if rate > link:
-            raise ShapingError(f"{here}: guarantee {cls.guarantee} is above the {format_rate(link)} of {device}; lower it, or give percent")
-        if ceil > link:
-            raise ShapingError(f"{here}: ceil {cls.ceil} is above the {format_rate(link)} of {device}; give 100% at most")
+        rate = parse_rate(f"{here}: guarantee", cls.guarantee, total_rate)
+        ceil = parse_rate(f"{here}: ceil", cls.ceil, total_rate)
+        if rate > total_rate:
+            raise ShapingError(f"{here}: guarantee {cls.guarantee} is above the {about} of {link.device}; lower it, or give percent")
+        if ceil > total_rate:
+            raise ShapingError(f"{here}: ceil {cls.ceil} is above the {about} of {link.device}; give 100% at most")
         if ceil < rate:
             raise ShapingError(f"{here}: ceil {cls.ceil} is below guarantee {cls.guarantee}; raise ceil, or lower guarantee")
         total += rate
-        htb.append(HtbClass(cls.classid, LINK, rate, ceil, burst(rate), burst(ceil), cls.priority, quantum(rate)))
-        leaves.append(Leaf(cls.classid, cls.minor + ":", leaf, LEAVES[leaf]))
-    if total > link:
-        raise ShapingError(
-            f"{variable}: the guarantees add up to {format_rate(total)}, more than the {format_rate(link)} of {device}; lower some of them"
-        )
+        htb.append(HtbClass(cls.classid, LINK, rate, ceil, burst(rate), burst(ceil), cls.priority, quantum(rate), *framing))
+        if leaf:
+            leaves.append(Leaf(cls.classid, cls.minor + ":", leaf, LEAVES[leaf]))
+    if total > total_rate:
+        raise ShapingError(f"{variable}: the guarantees add up to {format_rate(total)}, more than the {about} of {link.device}; lower some of them")
     default = next(cls.minor for cls in classes if cls.default)
-    return Tree(device, default, tuple(htb), tuple(leaves), {cls.classid: cls.name for cls in classes})
+    names = {cls.classid: cls.name for cls in classes}
+    if shaper == "cake":
+        options = [("bandwidth", f"{total_rate}bit"), ("diffserv4", ""), ("overhead", str(link.overhead)), ("mpu", str(link.mpu))]
+        return Tree(device, "", (), (), names, (), "cake", tuple(options + ([("ingress", "")] if ingress else [])))
+    return Tree(device, default, tuple(htb), tuple(leaves), names, tuple(filters))
