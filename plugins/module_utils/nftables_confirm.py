@@ -132,6 +132,12 @@ class Change:
                 f" {waiting.left(time.monotonic())} s; run again after that, or now after `systemctl start {waiting.unit}.service`"
             )
 
+    def note_lost(self) -> None:
+        """A change that waited and is no more: a reboot has ended it, before the unit that says so was there."""
+        state = self.state()
+        if state.get("state") == WAITING and self.waiting() is None:
+            self.say(ROLLED_BACK, state.get("token", ""), "the host was started anew before the change was confirmed")
+
     # What is done
 
     def rollback(self) -> tuple[str, str]:

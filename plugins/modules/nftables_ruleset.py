@@ -151,6 +151,8 @@ class Ruleset:
         self.installed = module.get_bin_path("nft") is not None
         if self.installed:
             self.change.refuse_another()
+            if not module.check_mode:
+                self.change.note_lost()
         self.live = nft.read_live(self.run, self.table) if self.installed else nft.State("")
         self.wanted = nft.State("")
         if self.installed and self.present:

@@ -223,6 +223,15 @@ def test_too_many_attempts_on_ssh_shut_out_of_ssh_alone(first, server, stranger,
     assert "22" in server.table_set(f"banned.{family}")
 
 
+def test_controllers_are_not_counted(first, server, stranger):
+    server.load(controllers=[stranger.ipv4])
+    server.sh("nft flush set inet crm_platform banned.ipv4")
+    assert stranger.knock(server.ipv4, 22, 60) == 60
+    assert stranger.knock(server.ipv6, 22, 1) == 0, "its other address is, and was shut out"
+    server.load_confirmed()
+    stranger.knock(server.ipv4, 22, 60)
+
+
 def test_the_shut_out_stay_shut_out_when_the_rules_change(first, server, stranger):
     assert stranger.ipv4 in server.table_set("banned.ipv4")
     server.load()

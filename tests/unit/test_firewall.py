@@ -137,7 +137,7 @@ def test_antispoofing():
     anywhere = 'fib saddr oif missing counter drop comment "spoofed"'
     assert rules()["antispoofing"][-1] == exact
     assert rules(antispoofing="loose")["antispoofing"][-1] == anywhere
-    assert "antispoofing" not in rules(antispoofing="off")
+    assert "antispoofing" not in rules(antispoofing="disabled")
     mixed = rules(asymmetric_interfaces=["eth0"], neighbours=[{"interface": "eth1", "addresses": ["192.0.2.9"]}])["antispoofing"]
     assert mixed[-3:] == [f'iifname {{ "eth0", "eth1" }} {anywhere}', 'iifname { "eth0", "eth1" } accept', exact]
 
