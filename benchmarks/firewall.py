@@ -71,7 +71,7 @@ def rulesets() -> dict[str, str]:
     from ansible_collections.crm.platform.plugins.module_utils import firewall
     from given import given
 
-    networks = [f"10.{n // 250}.{n % 250}.0/25" for n in range(NUMBER // 2)] + [f"2001:db8:{n:x}::/48" for n in range(NUMBER // 2)]
+    networks = [f"10.{n // 250}.{n % 250}.0/25" for n in range(NUMBER // 2)] + [f"2001:db8:{2 * n:x}::/48" for n in range(NUMBER // 2)]
     zones = [{"name": "office", "addresses": networks}]
     more = [{"name": "office", "addresses": networks + ["192.0.2.0/24"]}]
     bans = ", ".join(f"198.{18 + n // 65536}.{n // 256 % 256}.{n % 256} . tcp . 22 expires 9m" for n in range(NUMBER))
