@@ -183,9 +183,9 @@ class Change:
             )
         return waiting
 
-    def applied(self, waiting: Waiting) -> None:
-        """Note what the kernel made of it, so that nothing else is confirmed."""
-        self.note(waiting._replace(digest=digest(read_live(self.run, self.table).listing)))
+    def applied(self, waiting: Waiting, listing: str = "") -> None:
+        """Note how the kernel lists it, so that nothing else is confirmed."""
+        self.note(waiting._replace(digest=digest(listing or read_live(self.run, self.table).listing)))
 
     def note(self, waiting: Waiting) -> None:
         write(self.file("waiting.json"), json.dumps(waiting._asdict()))

@@ -195,7 +195,7 @@ class Ruleset:
             if not nft.load(self.run, self.table, self.content, self.wanted):
                 self.module.warn(f"The contents of the dynamic sets of table {self.table} could not be carried over.")
             if waiting:
-                self.change.applied(waiting)
+                self.change.applied(waiting, self.wanted.listing if self.wanted else "")
         except BaseException:
             if waiting:
                 self.change.disarm("nft did not load the last change", token)
