@@ -328,7 +328,7 @@ class Writer:
         return [f"oifname {interfaces} meta l4proto 89 accept", f"oifname {interfaces} {BFD} accept"] if self.given["neighbours"] else []
 
     def antispoofing(self) -> list[str]:
-        if self.given["antispoofing"] == "off":
+        if self.given["antispoofing"] == "disabled":
             return []
         loose = list(dict.fromkeys([*self.given["asymmetric_interfaces"], *(one["interface"] for one in self.given["neighbours"])]))
         anywhere = 'fib saddr oif missing counter drop comment "spoofed"'

@@ -23,7 +23,8 @@ import typing as t
 
 from .nftables import NftError, Table, check, comparable, complaint, read_live, restore_statements, statements
 
-ROOT = "/run/crm-platform/nftables"
+# Root's alone: a service's runtime directory would be its user's, and go when it stops.
+ROOT = "/run/crm-platform-firewall"
 SHORTEST, LONGEST = 5, 3600
 CONFIRMED, WAITING, ROLLED_BACK = "confirmed", "waiting", "rolled_back"
 # The directory of the change and the state file; runs with no help but the shell's and nft's.
@@ -132,6 +133,12 @@ class Change:
                 f" {waiting.left(time.monotonic())} s; run again after that, or now after `systemctl start {waiting.unit}.service`"
             )
 
+    def note_lost(self) -> None:
+        """A change that waited and is no more: a reboot has ended it, before the unit that says so was there."""
+        state = self.state()
+        if state.get("state") == WAITING and self.waiting() is None:
+            self.say(ROLLED_BACK, state.get("token", ""), "the host was started anew, or the timer stopped, before the change was confirmed")
+
     # What is done
 
     def rollback(self) -> tuple[str, str]:
@@ -156,6 +163,7 @@ class Change:
     def arm(self, content: str, timeout: int, token: str) -> Waiting:
         """Have the host take the change back after that many seconds. The change itself comes after."""
         kept, plain = self.rollback()
+        os.makedirs(os.path.dirname(self.place), mode=0o700, exist_ok=True)
         os.makedirs(self.place, mode=0o700, exist_ok=True)
         waiting = Waiting(self.unit, token, time.monotonic() + timeout, timeout, connection_id(), "")
         for name, text in (("rollback.sh", ROLLBACK), ("rollback.nft", kept), ("fallback.nft", plain), ("candidate.nft", content)):
@@ -175,9 +183,9 @@ class Change:
             )
         return waiting
 
-    def applied(self, waiting: Waiting) -> None:
-        """Note what the kernel made of it, so that nothing else is confirmed."""
-        self.note(waiting._replace(digest=digest(read_live(self.run, self.table).listing)))
+    def applied(self, waiting: Waiting, listing: str = "") -> None:
+        """Note how the kernel lists it, so that nothing else is confirmed."""
+        self.note(waiting._replace(digest=digest(listing or read_live(self.run, self.table).listing)))
 
     def note(self, waiting: Waiting) -> None:
         write(self.file("waiting.json"), json.dumps(waiting._asdict()))

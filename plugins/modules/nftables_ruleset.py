@@ -151,6 +151,8 @@ class Ruleset:
         self.installed = module.get_bin_path("nft") is not None
         if self.installed:
             self.change.refuse_another()
+            if not module.check_mode:
+                self.change.note_lost()
         self.live = nft.read_live(self.run, self.table) if self.installed else nft.State("")
         self.wanted = nft.State("")
         if self.installed and self.present:
@@ -193,7 +195,7 @@ class Ruleset:
             if not nft.load(self.run, self.table, self.content, self.wanted):
                 self.module.warn(f"The contents of the dynamic sets of table {self.table} could not be carried over.")
             if waiting:
-                self.change.applied(waiting)
+                self.change.applied(waiting, self.wanted.listing if self.wanted else "")
         except BaseException:
             if waiting:
                 self.change.disarm("nft did not load the last change", token)

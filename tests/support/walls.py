@@ -12,11 +12,18 @@ import tempfile
 import uuid
 from pathlib import Path
 
+import collection
 import hosts
 import lab
 import plays
 
-PORT, TIMEOUT = 22, 8
+collection.importable()
+
+from ansible_collections.crm.platform.plugins.module_utils import firewall, nftables  # pylint: disable=wrong-import-position
+
+import given  # pylint: disable=wrong-import-position
+
+TIMEOUT = 30
 RECIPE = """
 set -e
 export DEBIAN_FRONTEND=noninteractive
@@ -81,9 +88,9 @@ SCAN = r"""
 import errno, json, resource, select, socket, sys, time
 address, first, last, udp, wait = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], float(sys.argv[5])
 family = socket.AF_INET6 if ":" in address else socket.AF_INET
-resource.setrlimit(resource.RLIMIT_NOFILE, (40000, 40000))
+step = min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], 40000) - 100
+resource.setrlimit(resource.RLIMIT_NOFILE, (step + 100, step + 100))
 found = {"open": [], "refused": [], "udp": []}
-step = 33000
 for start in range(first, last + 1, step):
     waiting, poll = {}, select.epoll()
     for port in range(start, min(start + step, last + 1)):
@@ -106,17 +113,21 @@ for start in range(first, last + 1, step):
             s.close()
     for s, port in waiting.values():
         s.close()
+asked = []
 for port in [int(p) for p in udp.split(",") if p]:
     s = socket.socket(family, socket.SOCK_DGRAM)
-    s.settimeout(0.3)
+    s.setblocking(False)
+    s.connect((address, port))
+    s.send(b"x")
+    asked.append((s, port))
+time.sleep(0.5)
+for s, port in asked:
     try:
-        s.connect((address, port))
-        s.send(b"x")
         s.recv(10)
         found["udp"].append(port)
     except ConnectionRefusedError:
         found["udp"].append(port)
-    except OSError:
+    except BlockingIOError:
         pass
 print(json.dumps({name: sorted(ports) for name, ports in found.items()}))
 """
@@ -145,6 +156,17 @@ while sent < number:
     for s in waiting.values():
         s.close()
 print(json.dumps({"made": made, "sent": sent}))
+"""
+# What the module does with a ruleset that is handed to it, in the place of a run of the role.
+LOAD = r"""
+import subprocess, sys
+sys.path.insert(0, "/root")
+import nftables as nft
+def run(argv, data=None):
+    done = subprocess.run(argv, input=data, capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+table, text = nft.Table("inet", "crm_platform"), sys.stdin.read()
+assert nft.load(run, table, text, nft.read_wanted(run, table, text))
 """
 
 
@@ -216,7 +238,18 @@ class Wall(hosts.Host):
     # The firewall of it
 
     def table(self, name: str = "inet crm_platform") -> str:
-        return self.run("nft", "-s", "list", "table", *name.split(), check=False).stdout
+        """Without what rules have put into its sets."""
+        return nftables.comparable(self.run("nft", "-s", "list", "table", *name.split(), check=False).stdout)
+
+    def load(self, **more) -> None:
+        """A ruleset of the role's library, loaded by the module's, without the role."""
+        here = str(Path(nftables.__file__).resolve())
+        hosts.engine("cp", here, f"{self.name}:/root/nftables.py")
+        base = {"platform_services": [given.SSH, {"name": "crm", "ports": [80, 443]}], "host": self.name, "groups": {}, "my_groups": []}
+        self.run("python3", "-c", LOAD, input=firewall.ruleset(given.given(**{**base, **more})))
+
+    def load_confirmed(self) -> None:
+        self.run("nft", "-f", "/etc/crm-platform/firewall.nft")
 
     def table_set(self, name: str, table: str = "inet crm_platform") -> str:
         return self.run("nft", "list", "set", *table.split(), name).stdout
@@ -242,18 +275,18 @@ class Controller:
         host.run("mkdir", "-p", "/etc/crm-platform", "/var/lib/crm-platform")
 
     def inventory(self, **variables) -> dict:
-        made = plays.inventory(
-            self.host.name,
-            ansible_connection="ssh",
-            ansible_host=self.host.ipv4,
-            ansible_user="root",
-            ansible_ssh_private_key_file=str(self.key),
-            ansible_ssh_common_args="-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR",
-            ansible_control_path_dir=self.sockets,
-            ansible_timeout=2,
-            **{"foundation_domain": "crm.example.test", "firewall_confirm_timeout": TIMEOUT, **variables},
-        )
-        return made
+        ours = {
+            "ansible_connection": "ssh",
+            "ansible_host": self.host.ipv4,
+            "ansible_user": "root",
+            "ansible_ssh_private_key_file": str(self.key),
+            "ansible_ssh_common_args": "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR",
+            "ansible_control_path_dir": self.sockets,
+            "ansible_timeout": 2,
+            "foundation_domain": "crm.example.test",
+            "firewall_confirm_timeout": TIMEOUT,
+        }
+        return plays.inventory(self.host.name, **{**ours, **variables})
 
     def run(self, *options: str, play=None, **variables) -> plays.Outcome:
         return plays.run(self.directory, play or PLAY, self.inventory(**variables), *options, timeout=180)

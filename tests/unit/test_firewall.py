@@ -6,47 +6,16 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import pytest
+from conftest import ROOT
 from ansible_collections.crm.platform.plugins.filter import firewall_problem, firewall_ruleset
 from ansible_collections.crm.platform.plugins.module_utils import firewall as lib
 
-SSH = {"name": "ssh", "group": "all", "protocol": "tcp", "ports": [22], "from": ["any"]}
-DATABASE = {"name": "postgresql", "group": "crm_database", "protocol": "tcp", "ports": [5432], "from": ["crm_app", "crm_database"]}
-REPOSITORY = {"name": "repository", "group": "crm_package", "protocol": "tcp", "ports": [8081], "from": ["crm_app"]}
+sys.path.insert(0, str(ROOT / "tests" / "support"))
 
-
-def given(**more):
-    return {
-        "table": "inet crm_platform",
-        "host": "one",
-        "groups": {"all": ["one", "two"], "crm_app": ["one", "two"], "crm_database": ["one"], "crm_package": ["two"], "ungrouped": []},
-        "my_groups": ["all", "crm_app", "crm_database"],
-        "addresses": {"one": "192.0.2.1", "two": "192.0.2.2"},
-        "interfaces": ["lo", "eth0", "eth1"],
-        "platform_services": [SSH, DATABASE],
-        "all_platform_services": [SSH, DATABASE, REPOSITORY],
-        "neighbours": [],
-        "ssh_port": 22,
-        "over_ssh": True,
-        "services": [],
-        "zones": [],
-        "controllers": [],
-        "controller_port": 0,
-        "policy": "drop",
-        "forward": "untouched",
-        "egress_policy": "accept",
-        "egress": [],
-        "antispoofing": "strict",
-        "asymmetric_interfaces": [],
-        "ssh_rate_limit": "30/minute",
-        "ban_time": "10m",
-        "ping_rate": "20/second",
-        "log": True,
-        "log_rate": "10/minute",
-        "confirm_timeout": 30,
-        **more,
-    }
+from given import DATABASE, SSH, given  # pylint: disable=wrong-import-position
 
 
 def service(name="x", ports=(8080,), **more):
@@ -168,7 +137,7 @@ def test_antispoofing():
     anywhere = 'fib saddr oif missing counter drop comment "spoofed"'
     assert rules()["antispoofing"][-1] == exact
     assert rules(antispoofing="loose")["antispoofing"][-1] == anywhere
-    assert "antispoofing" not in rules(antispoofing="off")
+    assert "antispoofing" not in rules(antispoofing="disabled")
     mixed = rules(asymmetric_interfaces=["eth0"], neighbours=[{"interface": "eth1", "addresses": ["192.0.2.9"]}])["antispoofing"]
     assert mixed[-3:] == [f'iifname {{ "eth0", "eth1" }} {anywhere}', 'iifname { "eth0", "eth1" } accept', exact]
 

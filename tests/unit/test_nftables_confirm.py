@@ -94,6 +94,17 @@ def test_one_whose_timer_is_gone_waits_no_more(make):
     change.refuse_another()
 
 
+def test_a_reboot_before_there_was_a_unit_to_say_so(make):
+    change = make(LISTED, ("systemctl show", GONE))
+    armed(change)
+    change.forget()
+    change.note_lost()
+    assert (change.state()["state"], change.state()["token"]) == ("rolled_back", "a")
+    change.say(lib.CONFIRMED, "b", "it was")
+    change.note_lost()
+    assert change.state()["state"] == "confirmed"
+
+
 def test_one_that_is_being_taken_back_is_waited_for(make):
     change = make(LISTED, (".timer", GONE), (".service", ACTIVE), (".service", ACTIVE), (".service", GONE))
     armed(change)

@@ -10,10 +10,10 @@ import os
 import subprocess
 
 from .. import nftables as nft
+from ..nftables_confirm import ROOT as WAITING
 from .registry import CRITICAL, OK, WARNING, Reading, Skipped, check
 
 RULESET, TABLE, UNIT = "/etc/crm-platform/firewall.nft", nft.Table("inet", "crm_platform"), "crm-platform-firewall.service"
-WAITING = "/run/crm-platform/nftables"
 
 
 def runner(host):
