@@ -5,7 +5,7 @@
 
     load.py ADDRESS NAME AUTHORITY SECONDS RATE RETRIES PATIENCE      prints one JSON object
 
-Needs Python's standard library only: it runs in a container. Who answered is told by the name in the certificate.
+The second try comes a second after the first began, or when that one's patience ends. Needs Python's standard library only: it runs in a container. Who answered is told by the name in the certificate.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import json
 import ssl
 import sys
 import time
+
+AGAIN = 1.0
 
 
 async def ask(address: str, name: str, context: ssl.SSLContext) -> str:
@@ -41,6 +43,7 @@ async def request(number: int, place: tuple, began: float, rate: float, retries:
             break
         except (OSError, ssl.SSLError, asyncio.TimeoutError, asyncio.IncompleteReadError) as exc:
             errors.append(f"{type(exc).__name__}: {exc}")
+            await asyncio.sleep(max(0.0, started + AGAIN - time.time()))
     seen.append({"started": started, "ended": time.time(), "host": host, "errors": errors})
 
 
