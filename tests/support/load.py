@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A client of the CRM that asks so many times a second, each time over a new connection, and tries once more where that fails.
 
-    load.py ADDRESS NAME AUTHORITY SECONDS RATE RETRIES      prints one JSON object
+    load.py ADDRESS NAME AUTHORITY SECONDS RATE RETRIES PATIENCE      prints one JSON object
 
-Needs Python's standard library only: it runs in a container. Who answered is told by the name in the certificate.
+The second try comes a second after the first began, or when that one's patience ends. Needs Python's standard library only: it runs in a container. Who answered is told by the name in the certificate.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import ssl
 import sys
 import time
 
-PATIENCE = 1.0
+AGAIN = 1.0
 
 
 async def ask(address: str, name: str, context: ssl.SSLContext) -> str:
@@ -34,15 +34,16 @@ async def ask(address: str, name: str, context: ssl.SSLContext) -> str:
         writer.close()
 
 
-async def request(number: int, place: tuple, began: float, rate: float, retries: int, seen: list) -> None:
+async def request(number: int, place: tuple, began: float, rate: float, retries: int, patience: float, seen: list) -> None:
     await asyncio.sleep(max(0.0, began + number / rate - time.time()))
     started, errors, host = time.time(), [], None
     for dummy in range(retries + 1):
         try:
-            host = await asyncio.wait_for(ask(*place), PATIENCE)
+            host = await asyncio.wait_for(ask(*place), patience)
             break
         except (OSError, ssl.SSLError, asyncio.TimeoutError, asyncio.IncompleteReadError) as exc:
             errors.append(f"{type(exc).__name__}: {exc}")
+            await asyncio.sleep(max(0.0, started + AGAIN - time.time()))
     seen.append({"started": started, "ended": time.time(), "host": host, "errors": errors})
 
 
@@ -64,11 +65,11 @@ def summary(seen: list) -> dict:
 
 
 async def main() -> None:
-    address, name, authority, seconds, rate, retries = sys.argv[1:]
+    address, name, authority, seconds, rate, retries, patience = sys.argv[1:]
     context = ssl.create_default_context(cafile=authority)
     began, seen = time.time() + 0.2, []
     tasks = [
-        asyncio.create_task(request(number, (address, name, context), began, float(rate), int(retries), seen))
+        asyncio.create_task(request(number, (address, name, context), began, float(rate), int(retries), float(patience), seen))
         for number in range(int(float(seconds) * float(rate)))
     ]
     await asyncio.gather(*tasks)
