@@ -82,9 +82,8 @@ def prepare() -> None:
         lab.up(host.name, image, [])
         install(host, packages)
     SRV.write("/etc/nginx/conf.d/bench.conf", f"access_log off; keepalive_requests 1000000; server {{ listen {CRM}; root /srv/bench; }}\n")
-    SRV.sh("mkdir -p /srv/bench; head -c 2700 /dev/zero | tr '\\0' x >/srv/bench/small.txt; systemctl restart nginx")
-    for port in (BULK, FILLER):
-        SRV.sh(f"pgrep -f 'iperf3 -s -D -p {port}' >/dev/null || iperf3 -s -D -p {port}")
+    SRV.sh("mkdir -p /srv/bench /etc/crm-bench; head -c 2700 /dev/zero | tr '\\0' x >/srv/bench/small.txt; systemctl restart nginx")
+    SRV.sh(f"pkill -x iperf3; iperf3 -s -D -p {BULK}; iperf3 -s -D -p {FILLER}")
 
 
 def shape(*steps: dict) -> list[str]:

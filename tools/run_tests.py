@@ -68,7 +68,7 @@ SUITES: dict[str, tuple[str, list[str]]] = {
     "lint": ("ansible-lint, yamllint, documentation, words", tool("lint")),
     "sanity": ("ansible-test sanity", tool("sanity")),
     "unit": ("logic and the order of the house", pytest("-n", "auto", "tests/unit")),
-    "integration": ("modules in a container, and with PostgreSQL 15 and 17", pytest("-n", "2", "--dist", "loadgroup", "tests/integration", "tests/property")),
+    "integration": ("modules in a container, and with PostgreSQL 15 and 17", pytest("-n", "2", "tests/integration", "tests/property")),
     "molecule": ("the whole platform, twice", tool("molecule")),
     "system": ("drift, kill, reboot, bad input", pytest("tests/system")),
 }

@@ -11,8 +11,6 @@ import hosts
 import plays
 import pytest
 
-# In the order of a host's life, so all with one worker.
-pytestmark = pytest.mark.xdist_group("qos")
 CLASSES = [
     {"name": "ssh", "guarantee": "10%", "priority": 0},
     {"name": "crm", "guarantee": "40%", "priority": 1},
@@ -43,12 +41,26 @@ CLOSED = (
 )
 
 
+def inventory(sender, host, **variables):
+    """The sender as the one shaped host, and the other beside it."""
+    made = plays.inventory(sender.name, **{**VARIABLES, **variables})
+    made["all"]["hosts"] = {host.name: {}}
+    made["all"]["children"]["platform"] = {"hosts": {sender.name: {}, host.name: {}}}
+    return made
+
+
 @pytest.fixture(scope="module")
-def sender():
+def sender(host, tmp_path_factory):
+    """A host with the role on it, and what the first runs said."""
     made = hosts.Host("qos")
+    place = tmp_path_factory.mktemp("qos")
     try:
         # What the role foundation makes.
         made.create().run("mkdir", "/etc/crm-platform")
+        made.checked = plays.run(place, ROLE, inventory(made, host), "--check", "--diff", timeout=300)
+        made.untouched = live(made)
+        made.done = plays.run(place, ROLE, inventory(made, host), timeout=300)
+        assert made.done.rc == 0, made.done.failure or made.done.text[-3000:]
         yield made
     finally:
         made.remove()
@@ -56,15 +68,8 @@ def sender():
 
 @pytest.fixture
 def run(sender, host, tmp_path):
-    """run(playbook, variables, options): with the sender as the one shaped host, and the other beside it."""
-
-    def one(playbook, *options, **variables):
-        inventory = plays.inventory(sender.name, **{**VARIABLES, **variables})
-        inventory["all"]["hosts"] = {host.name: {}}
-        inventory["all"]["children"]["platform"] = {"hosts": {sender.name: {}, host.name: {}}}
-        return plays.run(tmp_path, playbook, inventory, *options, timeout=300)
-
-    return one
+    """run(playbook, option, ..., variable=...)"""
+    return lambda playbook, *options, **variables: plays.run(tmp_path, playbook, inventory(sender, host, **variables), *options, timeout=300)
 
 
 def live(host):
@@ -76,10 +81,8 @@ def live(host):
 
 
 def test_the_role_is_shown_done_left_alone_and_there_after_a_boot(run, sender):
-    checked = run(ROLE, "--check", "--diff")
-    assert checked.rc == 0 and "htb" not in live(sender), checked.failure or checked.text[-3000:]
-    done = run(ROLE)
-    assert done.rc == 0, done.failure or done.text[-3000:]
+    assert sender.checked.rc == 0 and "htb" not in sender.untouched, sender.checked.failure or sender.checked.text[-3000:]
+    assert "Plan the classes, or have them" in [name.split(" : ")[-1] for name in sender.checked.changed]
     assert run(ROLE).changed == []
     before = live(sender)
     assert "htb 1:" in before and "Redirect to device ifb-eth0" in before and before.count("active") == 2

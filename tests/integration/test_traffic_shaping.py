@@ -13,7 +13,6 @@ import re
 import plays
 import pytest
 
-pytestmark = pytest.mark.xdist_group("traffic_shaping")
 WISH = {
     "interfaces": [{"name": "shp0", "rate": "100mbit", "ingress_rate": "50%", "overhead": 18, "mpu": 64}],
     "classes": [
