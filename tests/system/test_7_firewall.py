@@ -183,6 +183,9 @@ def test_one_change_at_a_time(first, server):
     second = first.run(firewall_services=SERVICES, **by_docker(server))
     assert second.rc != 0 and "nftables-rollback-inet_crm_platform.timer takes it back in" in second.failure, second.text[-2000:]
     assert "\n" not in second.failure and "systemctl start" in second.failure
+    look = [{"hosts": "all", "gather_facts": False, "tasks": [{"name": "Look", "crm.platform.health_check": {"areas": ["firewall"]}}]}]
+    health = {one["id"]: one["status"] for one in first.run(play=look, **by_docker(server)).last["results"]}
+    assert health["firewall_unconfirmed"] == health["firewall_table"] == "warning" and health["firewall_bans"] == "ok", health
     server.run("systemctl", "start", "nftables-rollback-inet_crm_platform.service")
     assert server.table() == before and server.state()["state"] == "rolled_back"
 
