@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A client of the CRM that asks so many times a second, each time over a new connection, and tries once more where that fails.
 
-    load.py ADDRESS NAME AUTHORITY SECONDS RATE RETRIES PATIENCE      prints one JSON object
+    load.py ADDRESS NAME AUTHORITY SECONDS RATE RETRIES PATIENCE      prints one JSON object; ends early with its standard input
 
 The second try comes a second after the first began, or when that one's patience ends. Needs Python's standard library only: it runs in a container. Who answered is told by the name in the certificate.
 """
@@ -13,8 +13,10 @@ from __future__ import annotations
 import asyncio
 import collections
 import json
+import os
 import ssl
 import sys
+import threading
 import time
 
 AGAIN = 1.0
@@ -34,8 +36,7 @@ async def ask(address: str, name: str, context: ssl.SSLContext) -> str:
         writer.close()
 
 
-async def request(number: int, place: tuple, began: float, rate: float, retries: int, patience: float, seen: list) -> None:
-    await asyncio.sleep(max(0.0, began + number / rate - time.time()))
+async def request(place: tuple, retries: int, patience: float, seen: list) -> None:
     started, errors, host = time.time(), [], None
     for dummy in range(retries + 1):
         try:
@@ -67,11 +68,14 @@ def summary(seen: list) -> dict:
 async def main() -> None:
     address, name, authority, seconds, rate, retries, patience = sys.argv[1:]
     context = ssl.create_default_context(cafile=authority)
-    began, seen = time.time() + 0.2, []
-    tasks = [
-        asyncio.create_task(request(number, (address, name, context), began, float(rate), int(retries), float(patience), seen))
-        for number in range(int(float(seconds) * float(rate)))
-    ]
+    stopped = threading.Event()
+    threading.Thread(target=lambda: (os.read(0, 1), stopped.set()), daemon=True).start()
+    began, seen, tasks = time.time(), [], []
+    for number in range(int(float(seconds) * float(rate))):
+        await asyncio.sleep(max(0.0, began + number / float(rate) - time.time()))
+        if stopped.is_set():
+            break
+        tasks.append(asyncio.create_task(request((address, name, context), int(retries), float(patience), seen)))
     await asyncio.gather(*tasks)
     print(json.dumps(summary(seen)))
 

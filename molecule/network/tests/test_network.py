@@ -8,6 +8,7 @@ roles/routing, the module ospf_routing and the playbook crm.platform.drain. In t
 
 from __future__ import annotations
 
+import concurrent.futures
 import json
 import os
 import re
@@ -90,10 +91,13 @@ class Lab:
         own = {"ansible_connection": "community.docker.docker", "ansible_python_interpreter": "/usr/bin/python3"}
         return {"all": {"vars": {**self.group_vars["all"], **own}, "children": children}}
 
-    def run(self, playbook, *options, **variables):
+    def run(self, playbook, *options, aside="", **variables):
+        """One run; `aside` has its files in a directory of their own, for runs side by side."""
+        directory = self.directory / aside
+        directory.mkdir(exist_ok=True)
         extra = ("--extra-vars", json.dumps(variables)) if variables else ()
         began = time.monotonic()
-        outcome = plays.run(self.directory, f"crm.platform.{playbook}", self.inventory(), *options, *extra)
+        outcome = plays.run(directory, f"crm.platform.{playbook}", self.inventory(), *options, *extra)
         print(f"{playbook} {variables}: rc {outcome.rc}, {len(outcome.changed)} changed, {time.monotonic() - began:.0f} s")
         return outcome
 
@@ -121,7 +125,7 @@ class Lab:
 
     def load(self, seconds, retries=1, address=ADDRESS, patience=10.0):
         words = ["python3", "/root/load.py", address, DOMAIN, "/root/ca.crt", *map(str, (seconds, RATE, retries, patience))]
-        return subprocess.Popen(["docker", "exec", CLIENT, *words], text=True, stdout=subprocess.PIPE)
+        return subprocess.Popen(["docker", "exec", "--interactive", CLIENT, *words], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def watch(self, host, there, timeout=5.0):
         words = ["python3", "-c", WATCH, "-4", ADDRESS, NEXT_HOPS[host], "there" if there else "gone", str(timeout)]
@@ -129,8 +133,9 @@ class Lab:
 
 
 def ended(process):
-    """What a client or a watcher has printed."""
-    out = process.communicate(timeout=120)[0]
+    """What a client or a watcher has printed in the end."""
+    out = process.stdout.read()
+    process.wait(120)
     assert process.returncode == 0, out
     return json.loads(out)
 
@@ -189,8 +194,6 @@ def test_a_dead_host_is_gone_within_a_second(lab):
         ("systemctl stop crm-platform", "systemctl start crm-platform crm-platform-worker crm-platform-cron"),
         # It comes back by itself.
         ("systemctl kill --signal=KILL crm-platform", ""),
-        ("systemctl stop nginx", "systemctl start nginx"),
-        ("systemctl stop crm-platform-anycast", "systemctl start crm-platform-anycast"),
         ("systemctl kill --signal=KILL crm-platform-anycast", ""),
     ],
 )
@@ -213,18 +216,21 @@ def test_a_host_without_its_crm_is_withdrawn_within_a_second(lab, end, start):
 
 
 def test_a_host_is_taken_out_and_in_without_a_lost_request(lab):
-    for retries in (1, 0):
+    # The strict client first; whoever tries once more cannot do worse.
+    for retries in (0, 1)[: 1 if RUNS == 1 else 2]:
         for state in ("out", "in"):
-            loading = lab.load(25, retries)
+            loading = lab.load(90, retries)
             time.sleep(1)
             outcome = lab.does("drain", "--limit", APP2, drain_state=state)
             assert loading.poll() is None, "the load was over before the drain"
+            time.sleep(1)
+            loading.stdin.close()
             seen = ended(loading)
             print(f"{state}: {outcome.last['msg']} {seen}")
             assert seen["failed"] == 0, seen
             assert ("is drained" if state == "out" else "is in service again") in outcome.last["msg"]
             assert lab.next_hops() == (1 if state == "out" else 2)
-            if retries:
+            if not retries:
                 again = lab.does("drain", "--limit", APP2, drain_state=state)
                 assert not again.changed and "nothing to do" in again.last["msg"]
     lab.whole()
@@ -308,22 +314,14 @@ WRONG = {
         {"routing_interfaces": [{"name": "eth7", "neighbours": ["172.31.60.2"]}]},
         ["routing_interfaces: eth7", "does not exist", "eth0"],
     ),
-    "a service address of a link": ({"routing_service_addresses": ["172.31.60.77"]}, ["routing_service_addresses", "172.31.60.77", "eth0"]),
-    "a prefix that is none": ({"routing_accept": ["everything"]}, ["routing_accept", "everything"]),
-    "a number out of range": ({"routing_anycast_fall": 0}, ["routing_anycast_fall is 0", "1 to 100"]),
 }
 
 
-@pytest.mark.parametrize("what", WRONG)
-def test_bad_input_stops_before_anything_is_changed(lab, what):
-    variables, words = WRONG[what]
-    outcome = lab.run("preflight", "--limit", APP2, **variables)
-    message = outcome.failure
-    assert outcome.rc != 0 and not outcome.changed and [word for word in words if word not in message] == [] and "\n" not in message.strip(), message
-
-
-def test_nothing_is_left_to_do(lab):
-    outcome = lab.does("network")
-    assert outcome.changed == []
-    seen = ended(lab.load(1))
-    assert seen["failed"] == seen["retried"] == 0, seen
+def test_bad_input_stops_before_anything_is_changed(lab):
+    with concurrent.futures.ThreadPoolExecutor(len(WRONG)) as pool:
+        runs = {what: pool.submit(lab.run, "preflight", "--limit", APP2, aside=str(number), **WRONG[what][0]) for number, what in enumerate(WRONG)}
+    for what, running in runs.items():
+        outcome, words = running.result(), WRONG[what][1]
+        message = outcome.failure
+        assert outcome.rc != 0 and not outcome.changed and [word for word in words if word not in message] == [], (what, message)
+        assert "\n" not in message.strip(), message
