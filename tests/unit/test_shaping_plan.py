@@ -121,19 +121,19 @@ def test_a_class_below_another_parent_is_made_anew():
 
 
 FILTERS = """\
-filter parent 1: protocol ip pref 10 u32 chain 0 
-filter parent 1: protocol ip pref 10 u32 chain 0 fh 800: ht divisor 1 
-filter parent 1: protocol ip pref 10 u32 chain 0 fh 800::800 order 2048 key ht 800 bkt 0 flowid 1:10 not_in_hw 
+filter parent 1: protocol ip pref 10 u32 chain 0
+filter parent 1: protocol ip pref 10 u32 chain 0 fh 800: ht divisor 1
+filter parent 1: protocol ip pref 10 u32 chain 0 fh 800::800 order 2048 key ht 800 bkt 0 flowid 1:10 not_in_hw
   match 00680000/00fc0000 at 0
-filter parent 1: protocol ipv6 pref 11 u32 chain 0 
-filter parent 1: protocol ipv6 pref 11 u32 chain 0 fh 801: ht divisor 1 
-filter parent 1: protocol ipv6 pref 11 u32 chain 0 fh 801::800 order 2048 key ht 801 bkt 0 *flowid 1:10 not_in_hw 
+filter parent 1: protocol ipv6 pref 11 u32 chain 0
+filter parent 1: protocol ipv6 pref 11 u32 chain 0 fh 801: ht divisor 1
+filter parent 1: protocol ipv6 pref 11 u32 chain 0 fh 801::800 order 2048 key ht 801 bkt 0 *flowid 1:10 not_in_hw
   match 06800000/0fc00000 at 0
 """
 ARRIVAL = """\
-filter protocol all pref 49000 u32 chain 0 
-filter protocol all pref 49000 u32 chain 0 fh 800: ht divisor 1 
-filter protocol all pref 49000 u32 chain 0 fh 800::800 order 2048 key ht 800 bkt 0 terminal flowid not_in_hw 
+filter protocol all pref 49000 u32 chain 0
+filter protocol all pref 49000 u32 chain 0 fh 800: ht divisor 1
+filter protocol all pref 49000 u32 chain 0 fh 800::800 order 2048 key ht 800 bkt 0 terminal flowid not_in_hw
   match 00000000/00000000 at 0
 \taction order 1: mirred (Egress Redirect to device ifb-eth0) stolen
 \t index 1 ref 1 bind 1
