@@ -8,6 +8,7 @@ The interface is one end of a pair that carries nothing. The kernel says what is
 
 from __future__ import annotations
 
+import json
 import re
 
 import plays
@@ -78,6 +79,62 @@ exit 1
 """
 
 
+# Sends one packet of each kind between shp0 and a network of its own at the other end; prints the classes that counted, in and out.
+PACKETS = r"""
+import json, os, re, socket, subprocess, sys, time
+
+def counted(device):
+    text = subprocess.run(["tc", "-s", "class", "show", "dev", device], capture_output=True, text=True).stdout
+    return {name: int(sent) for name, sent in re.findall(r"class htb (1:\d+) parent.*?\n Sent \d+ bytes (\d+) pkt", text)}
+
+def send(source, target, port, tos, user):
+    family = socket.AF_INET6 if ":" in target else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM if port else socket.SOCK_DGRAM) as one:
+        one.settimeout(2)
+        if tos:
+            one.setsockopt(*((socket.IPPROTO_IPV6, socket.IPV6_TCLASS) if ":" in target else (socket.IPPROTO_IP, socket.IP_TOS)), tos)
+        one.bind((source, 0))
+        try:
+            one.connect((target, port or 9))
+            one.send(b"x")
+        except OSError:
+            pass
+
+if sys.argv[1] == "send":
+    source, target, port, tos, user = json.loads(sys.argv[2])
+    if user:
+        os.setuid(user)
+    send(source, target, port, tos, user)
+    sys.exit()
+found = {}
+for name, (peer, *packet) in json.loads(sys.stdin.read()).items():
+    before = counted("ifb-shp0"), counted("shp0")
+    inside = ["ip", "netns", "exec", "peer"] if peer else []
+    subprocess.run([*inside, sys.executable, __file__, "send", json.dumps(packet)], check=True)
+    time.sleep(0.1)
+    after = counted("ifb-shp0"), counted("shp0")
+    found[name] = [sorted(key for key in now if now[key] > then[key]) for then, now in zip(before, after)]
+print(json.dumps(found))
+"""
+# (the peer sends, from, to, TCP port or 0 for a datagram, TOS, user) and the classes in and out, besides the default's: there is always a word
+# between neighbours. What nobody listens for is answered, from the same port.
+OURS, THEIRS, BULKY = ("198.51.100.1", "2001:db8:1::1"), ("198.51.100.2", "2001:db8:1::2"), ("192.0.2.7", "2001:db8::7")
+SORTED = {}
+for number, version in enumerate(("IPv4", "IPv6")):
+    ours, theirs, bulky = OURS[number], THEIRS[number], BULKY[number]
+    SORTED[f"{version}, a port of ours"] = (True, theirs, ours, 8005, 0, 0), "1:10", "1:10"
+    SORTED[f"{version}, a port outside of the range"] = (True, theirs, ours, 8011, 0, 0), "", ""
+    SORTED[f"{version}, a service"] = (True, theirs, ours, 443, 0, 0), "1:10", "1:10"
+    SORTED[f"{version}, a port of theirs"] = (False, ours, theirs, 8010, 0, 0), "1:10", "1:10"
+    SORTED[f"{version}, an address of theirs"] = (True, bulky, ours, 7, 0, 0), "1:30", "1:30"
+    SORTED[f"{version}, a mark"] = (True, theirs, ours, 0, 0x20, 0), "1:30", ""
+    SORTED[f"{version}, the mark of a class"] = (True, theirs, ours, 0, 0x68, 0), "1:10", ""
+    SORTED[f"{version}, a mark that goes out"] = (False, ours, theirs, 0, 0x20, 0), "", "1:30"
+    # Its answer carries the mark back.
+    SORTED[f"{version}, a user"] = (False, ours, theirs, 7, 0, 1), "1:10", "1:10"
+    SORTED[f"{version}, nothing of that"] = (False, ours, theirs, 7, 0, 0), "", ""
+
+
 @pytest.fixture(scope="module")
 def shaped(host):
     """The host with the tools and the pair of interfaces."""
@@ -143,6 +200,48 @@ def test_drift_of_every_kind_is_shown_and_mended(play):
 def test_a_changed_rate_changes_classes_and_nothing_else(play):
     steps = play(HAVE, ({"interfaces": [{**WISH["interfaces"][0], "rate": "80mbit"}]}, {}), HAVE)[1]["steps"]
     assert len(steps) == 10 - 1 and all(step.startswith(("tc class replace ", "write ")) for step in steps), steps
+
+
+# Two networks without anybody else, in the first what boot loads.
+NETWORKS = """
+set -e
+for name in here peer; do ip netns add $name; done
+in_here="ip netns exec here"; in_peer="ip netns exec peer"
+$in_here ip link add shp0 type veth peer name shp1 netns peer
+for one in {ours}; do $in_here ip addr add $one dev shp0; done
+for one in {theirs}; do $in_peer ip addr add $one dev shp1; done
+$in_here sh -c 'echo 0 >/proc/sys/net/ipv6/conf/shp0/accept_dad' 2>/dev/null || true
+$in_here ip link set shp0 up; $in_peer ip link set shp1 up
+$in_here ip link add ifb-shp0 type ifb; $in_here ip link set ifb-shp0 up
+$in_here ip route add 192.0.2.0/24 dev shp0; $in_here ip route add 2001:db8::/64 dev shp0
+$in_here tc qdisc add dev shp0 clsact
+$in_here tc -batch /srv/shaping/qos-shp0.tc
+$in_here nft -f /srv/shaping/qos.nft
+for dummy in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+  $in_peer ip -6 addr show tentative | grep -q inet6 || $in_here ip -6 addr show tentative | grep -q inet6 || break
+  sleep 0.3
+done
+"""
+
+
+def test_each_packet_is_in_its_class(play, shaped):
+    def with_length(addresses):
+        return " ".join(f"{address}/{64 if ':' in address else 24}" for address in addresses)
+
+    play(HAVE)
+    shaped.write("/srv/packets.py", PACKETS)
+    try:
+        shaped.sh(NETWORKS.format(ours=with_length(OURS), theirs=with_length(THEIRS + BULKY)))
+        packets = json.dumps({name: packet for name, (packet, *dummy) in SORTED.items()})
+        found = json.loads(shaped.run("ip", "netns", "exec", "here", "python3", "/srv/packets.py", "all", input=packets).stdout)
+    finally:
+        shaped.sh("ip netns del here; ip netns del peer; true")
+    wrong = {}
+    for name, (dummy, *wanted) in SORTED.items():
+        told = [[one for one in one_way if one != "1:20"] for one_way in found[name]]
+        if told != [[one] if one else [] for one in wanted]:
+            wrong[name] = (told, wanted)
+    assert wrong == {}
 
 
 def classes(number, **values):
@@ -222,7 +321,9 @@ def test_a_foreign_root_comes_back_when_a_step_fails(play, broken):
 
 
 def test_the_end_leaves_what_others_set(play):
-    foreign = "tc qdisc add dev shp0 clsact; tc filter add dev shp0 ingress protocol ip pref 7 u32 match u32 0 0 flowid 1:3; tc qdisc show dev shp0 root"
+    foreign = (
+        "tc qdisc add dev shp0 clsact; tc filter add dev shp0 ingress protocol ip pref 7 u32 match u32 0 0 flowid 1:3; tc qdisc show dev shp0 root"
+    )
     plain = ({"interfaces": [{"name": "shp0"}]}, {})
     dummy, dummy, left, dummy, removed, after, again = play(HAVE, plain, LOOK, foreign, ABSENT, LOOK, ABSENT)
     assert "ifb-shp0" not in left["stdout"] and "clsact" not in left["stdout"], "what comes in is left alone again"

@@ -157,6 +157,10 @@ def restore(run: t.Callable, before: Snapshot) -> None:
     steps += [planning.Step(line, "") for line in planning.undo(before.live, now.live)]
     for tool, group in itertools.groupby(steps, key=lambda step: step.tool):
         run([tool, "-force", "-batch", "-"], "".join(step.line + "\n" for step in group))
+    now = snapshot(run, device)
+    lines = planning.refine(before.live, now.live) + planning.refine(before.stand_in, now.stand_in)
+    if lines:
+        run(["tc", "-force", "-batch", "-"], "".join(line + "\n" for line in lines))
 
 
 def is_up(device: str) -> bool:

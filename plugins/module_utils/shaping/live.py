@@ -16,6 +16,9 @@ _RATE = re.compile(r"^([\d.]+)([KMGT]?)bit$")
 _SIZE = re.compile(r"^([\d.]+)([KMG]?)b(?:/.*)?$")  # 6.15 prints "15Kb/1mpu" in one word
 
 
+_MPU = re.compile(r"mpu (\d+)b")  # of the rate; that of the ceiling is the same
+
+
 class Qdisc(t.NamedTuple):
     kind: str
     handle: str
@@ -82,7 +85,7 @@ def parse_classes(text: str) -> dict[str, HtbClass]:
         if words[:2] != ["class", "htb"]:
             continue
         values = dict(zip(words, words[1:]))
-        prio, quantum = values.get("prio"), values.get("quantum")
+        prio, quantum, mpu = values.get("prio"), values.get("quantum"), _MPU.search(line)
         parent = values.get("parent") or words[2].split(":")[0] + ":"
         found[words[2]] = HtbClass(
             words[2],
@@ -94,7 +97,7 @@ def parse_classes(text: str) -> dict[str, HtbClass]:
             int(prio) if prio else None,
             int(quantum) if quantum else None,
             int(values.get("overhead", "0").rstrip("b")),
-            int(values.get("mpu", "0b").rstrip("b/")) if values.get("mpu", "0b").rstrip("b/").isdigit() else 0,
+            int(mpu.group(1)) if mpu else 0,
         )
     return found
 

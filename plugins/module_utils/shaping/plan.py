@@ -224,14 +224,26 @@ def depth(live: Live, classid: str) -> int:
 def remembered(live: Live) -> Tree:
     """A tree of ours as it was, to go back to."""
     leaves = tuple(Leaf(parent, qdisc.handle, qdisc.kind, pairs(qdisc.words)) for parent, qdisc in live.leaves.items() if not qdisc.by_kernel)
-    ordered = tuple(unrounded(live.classes[classid]) for classid in sorted(live.classes, key=lambda classid: depth(live, classid)))
+    ordered = tuple(live.classes[classid] for classid in sorted(live.classes, key=lambda classid: depth(live, classid)))
     filters = tuple(one for found in live.filters.values() for one in found if isinstance(one, Filter))
     return Tree(live.device, live.default or "0", ordered, leaves, {}, filters)
 
 
-def unrounded(cls: HtbClass) -> HtbClass:
-    """With bursts that tc will show as these: it cuts them to microseconds, once when it writes and once when it reads."""
-    return cls._replace(burst=cls.burst - (-3 * cls.rate // 16_000_000), cburst=cls.cburst - (-3 * cls.ceil // 16_000_000))
+def refine(before: Live, now: Live) -> list[str]:
+    """Lines for the classes whose bursts came back a little smaller.
+
+    Older versions of tc cut them to microseconds, once when they write and once when they read.
+    """
+    lines = []
+    for classid, cls in before.classes.items():
+        present = now.classes.get(classid)
+        if present and present != cls and (present.burst < cls.burst or present.cburst < cls.cburst):
+            lines.append(
+                class_line(
+                    before.device, cls._replace(burst=cls.burst - (-3 * cls.rate // 16_000_000), cburst=cls.cburst - (-3 * cls.ceil // 16_000_000))
+                )
+            )
+    return lines
 
 
 def pairs(shown: t.Sequence[str]) -> tuple:
