@@ -50,7 +50,7 @@ class ActionModule(ActionBase):
         waiting = said.pop("waiting", None)
         if waiting:
             answer = self.confirm(arguments, token, task_vars, time.monotonic() + waiting["left"])
-            said.update(answer or {"failed": True, "rolled_back": True, "msg": self.unreachable(timeout)})
+            said.update(answer or {"failed": True, "msg": self.lost(timeout)})
             said.pop("unknown", None)
         result.update(said)
         return result
@@ -67,6 +67,13 @@ class ActionModule(ActionBase):
         return (
             f"the ruleset cut the controller off: no new connection within {timeout} s, so the host took it back by itself and is as it was;"
             " let in the address that Ansible comes from, then run again"
+        )
+
+    @staticmethod
+    def lost(timeout):
+        return (
+            f"the change was applied, and the host does not answer since, also not {GRACE} s after its {timeout} s were over and it should have"
+            " taken the change back; look at it on its console, beginning with the state file"
         )
 
     def confirm(self, arguments, token, task_vars, end, grace=GRACE):
