@@ -76,11 +76,12 @@ class ActionModule(ActionBase):
             " taken the change back; look at it on its console, beginning with the state file"
         )
 
-    def confirm(self, arguments, token, task_vars, end, grace=GRACE):
+    def confirm(self, arguments, token, task_vars, end, grace=None):
         """What becomes of the change: tried until the host has either confirmed it or gone back. None where nobody answers."""
         asked = {name: arguments[name] for name in ("table", "path", "mode", "state_file") if name in arguments}
         asked.update(state="confirmed", token=token, fresh=self._connection.transport in CUT_OFF)
-        while time.monotonic() < end + grace:
+        end += GRACE if grace is None else grace
+        while time.monotonic() < end:
             try:
                 self.make_anew()
                 said = self._execute_module(module_args=asked, task_vars=task_vars)

@@ -11,7 +11,7 @@ import pytest
 from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.crm.platform.plugins.action import nftables_ruleset as lib
 
-WAITING = {"changed": True, "steps": ["load"], "waiting": {"token": "t", "unit": "u", "left": 1}}
+WAITING = {"changed": True, "steps": ["load"], "waiting": {"token": "t", "unit": "u", "left": 0.05}}
 
 
 class Connection:
