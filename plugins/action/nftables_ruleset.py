@@ -50,7 +50,7 @@ class ActionModule(ActionBase):
         waiting = said.pop("waiting", None)
         if waiting:
             answer = self.confirm(arguments, token, task_vars, time.monotonic() + waiting["left"])
-            said.update(answer or {"failed": True, "rolled_back": True, "msg": self.unreachable(timeout)})
+            said.update(answer or {"failed": True, "msg": self.lost(timeout)})
             said.pop("unknown", None)
         result.update(said)
         return result
@@ -69,11 +69,19 @@ class ActionModule(ActionBase):
             " let in the address that Ansible comes from, then run again"
         )
 
-    def confirm(self, arguments, token, task_vars, end, grace=GRACE):
+    @staticmethod
+    def lost(timeout):
+        return (
+            f"the change was applied, and the host does not answer since, also not {GRACE} s after its {timeout} s were over and it should have"
+            " taken the change back; look at it on its console, beginning with the state file"
+        )
+
+    def confirm(self, arguments, token, task_vars, end, grace=None):
         """What becomes of the change: tried until the host has either confirmed it or gone back. None where nobody answers."""
         asked = {name: arguments[name] for name in ("table", "path", "mode", "state_file") if name in arguments}
         asked.update(state="confirmed", token=token, fresh=self._connection.transport in CUT_OFF)
-        while time.monotonic() < end + grace:
+        end += GRACE if grace is None else grace
+        while time.monotonic() < end:
             try:
                 self.make_anew()
                 said = self._execute_module(module_args=asked, task_vars=task_vars)
