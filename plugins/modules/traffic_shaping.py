@@ -50,8 +50,8 @@ options:
         type: int
   rate:
     description:
-      - Rate of the link in V(kbit), V(mbit) or V(gbit), counted with link-layer headers.
-      - V(auto) takes the speed of the interface, or V(1gbit) where the kernel does not know it.
+      - Rate of the link in V(kbit), V(mbit) or V(gbit), counted with link-layer headers, or in percent of the speed that the kernel knows.
+      - V(auto) takes that speed, or V(1gbit) where the kernel knows none.
     type: str
     default: auto
   ingress_rate:

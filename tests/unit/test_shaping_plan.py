@@ -26,9 +26,9 @@ qdisc pfifo 20: parent 1:20 limit 100p
 qdisc pfifo 10: parent 1:10 limit 100p
 """
 CLASSES = """\
-class htb 1:1 root rate 100Mbit ceil 100Mbit linklayer ethernet burst 12500b/1 mpu 0b cburst 12500b/1 mpu 0b level 7
-class htb 1:10 parent 1:1 leaf 10: prio 1 quantum 7500 rate 60Mbit ceil 100Mbit linklayer ethernet burst 7500b/1 mpu 0b cburst 12500b/1 mpu 0b level 0
-class htb 1:20 parent 1:1 leaf 20: prio 3 quantum 5000 rate 40Mbit ceil 100Mbit linklayer ethernet burst 5000b/1mpu 0b cburst 12500b/1mpu 0b level 0
+class htb 1:1 root rate 100Mbit ceil 100Mbit linklayer ethernet burst 50000b/1 mpu 0b cburst 50000b/1 mpu 0b level 7
+class htb 1:10 parent 1:1 leaf 10: prio 1 quantum 7500 rate 60Mbit ceil 100Mbit linklayer ethernet burst 30000b/1 mpu 0b cburst 50000b/1 mpu 0b level 0
+class htb 1:20 parent 1:1 leaf 20: prio 3 quantum 5000 rate 40Mbit ceil 100Mbit linklayer ethernet burst 20000b/1mpu 0b cburst 50000b/1mpu 0b level 0
 """
 
 
@@ -84,14 +84,14 @@ def test_a_root_that_cannot_be_changed_is_replaced(qdiscs, foreign):
     [
         ("rate 60Mbit", "rate 50Mbit", ["class replace dev eth0 parent 1:1 classid 1:10"]),
         (
-            "ceil 100Mbit linklayer ethernet burst 7500b",
-            "ceil 90Mbit linklayer ethernet burst 7500b",
+            "ceil 100Mbit linklayer ethernet burst 30000b",
+            "ceil 90Mbit linklayer ethernet burst 30000b",
             ["class replace dev eth0 parent 1:1 classid 1:10"],
         ),
         ("prio 3", "prio 0", ["class replace dev eth0 parent 1:1 classid 1:20"]),
         ("quantum 5000", "quantum 60000", ["class replace dev eth0 parent 1:1 classid 1:20"]),
         ("root rate 100Mbit", "root rate 200Mbit", ["class replace dev eth0 parent 1: classid 1:1"]),
-        ("burst 5000b", "burst 1600b", ["class replace dev eth0 parent 1:1 classid 1:20"]),
+        ("burst 20000b", "burst 1600b", ["class replace dev eth0 parent 1:1 classid 1:20"]),
     ],
 )
 def test_a_class_that_differs_is_changed_in_place(old, new, expected):
@@ -298,10 +298,10 @@ def test_the_rounding_of_tc_is_no_difference(link):
 
 
 def test_a_burst_that_tc_cut_is_written_again():
-    cut = live(classes=CLASSES.replace("burst 7500b", "burst 7485b"))
+    cut = live(classes=CLASSES.replace("burst 30000b", "burst 29985b"))
     assert lib.refine(live(), live()) == []
     (line,) = lib.refine(live(), cut)
-    assert line.startswith("class replace dev eth0 parent 1:1 classid 1:10 htb rate 60000000bit ceil 100000000bit burst 7512 cburst 12519 ")
+    assert line.startswith("class replace dev eth0 parent 1:1 classid 1:10 htb rate 60000000bit ceil 100000000bit burst 30012 cburst 50019 ")
 
 
 def test_undo_of_a_tree_of_ours_is_that_tree():

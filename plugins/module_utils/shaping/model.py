@@ -161,8 +161,11 @@ def format_rate(bits: int) -> str:
 
 
 def burst(rate: int) -> int:
-    """Bytes that may leave at once: what the rate carries in one millisecond, two packets at least."""
-    return max(rate // 8000, 3028)
+    """Bytes that may leave at once: what the rate carries in four milliseconds, two packets at least.
+
+    A busy host comes late by milliseconds; what it could not make up for would be missing from the rate.
+    """
+    return max(rate // 2000, 3028)
 
 
 def quantum(rate: int) -> int:
