@@ -5,8 +5,8 @@
 
     load.py ADDRESS NAME AUTHORITY SECONDS RATE RETRIES PATIENCE      prints one JSON object; ends early with its standard input
 
-The second try comes a second after the first began, or when that one's patience ends. Needs Python's standard library only: it runs in a container.
-Who answered is told by the name in the certificate.
+The second try comes a second after the first began, or when that one's patience ends. Who answered is told by the name in the
+certificate. Needs Python's standard library only: it runs in a container.
 """
 
 from __future__ import annotations
