@@ -38,6 +38,7 @@ import lab  # noqa: E402
 import platforms  # noqa: E402
 import plays  # noqa: E402
 import tryton  # noqa: E402
+from figures import Row, table  # noqa: E402
 
 NAME, DOMAIN = "crm-bench-backup", "crm.example.test"
 SIZE = float(os.environ.get("CRM_BENCH_GB", "2")) * 1e9
@@ -57,20 +58,6 @@ SELECT g::bigint, {NOISE}, encode(sha512(('x' || g)::bytea) || sha512(('y' || g)
               g, g % 365, g % 977, g % 89, g % 211, g % 23) || repeat('please call back in the afternoon. ', 8)
   FROM generate_series(1, {int(SIZE / 1000)}) g
 """
-
-
-class Row(t.NamedTuple):
-    """A line of the table: our value and the peer's or the limit, what they are to one another, and the bar."""
-
-    what: str
-    ours: str
-    peer: str
-    ratio: float
-    limit: str
-    met: bool
-
-    def __str__(self) -> str:
-        return f"{self.what:34} {self.ours:>24} {self.peer:>24} {self.ratio:6.2f}  {self.limit} {'' if self.met else 'MISSED'}".rstrip()
 
 
 def deploy(platform: platforms.Platform) -> None:
@@ -134,7 +121,10 @@ def saving(platform: platforms.Platform) -> Row:
         peer.append(timed(platform, base, warm))
     made = newest(platform)["info"]
     tar = int(platform.host.sh(f"stat -c %s {PLACE}/base/base.tar.zst"))
-    print(f"  {made['size'] / 1e6:.0f} MB; {made['repository']['delta'] / 1e6:.0f} MB in the repository, {tar / 1e6:.0f} MB by pg_basebackup", flush=True)
+    print(
+        f"  {made['size'] / 1e6:.0f} MB; {made['repository']['delta'] / 1e6:.0f} MB in the repository, {tar / 1e6:.0f} MB by pg_basebackup",
+        flush=True,
+    )
     return compare("full backup / pg_basebackup", made["size"], ours, peer)
 
 
@@ -238,7 +228,9 @@ def answering(platform: platforms.Platform) -> list[Row]:
     for percent, limit in ((50, math.inf), (99, 2.0)):
         without, with_ = (taken[math.ceil(len(taken) * percent / 100) - 1] * 1000 for taken in times.values())
         text = f"<= {limit:.2f}" if limit < math.inf else "(shown only)"
-        rows.append(Row(f"reads in a backup / none, p{percent}", f"{with_:.1f} ms", f"{without:.1f} ms", with_ / without, text, with_ <= limit * without))
+        rows.append(
+            Row(f"reads in a backup / none, p{percent}", f"{with_:.1f} ms", f"{without:.1f} ms", with_ / without, text, with_ <= limit * without)
+        )
     return rows
 
 
@@ -255,8 +247,8 @@ def main() -> int:
     finally:
         if not os.environ.get("KEEP"):
             lab.down([NAME])
-    print(f"  load {os.getloadavg()[0]:.1f} after\n{'':34} {'ours':>24} {'peer or limit':>24}  ratio  bar")
-    print("\n".join(map(str, rows)))
+    print(f"  load {os.getloadavg()[0]:.1f} after")
+    print(table(rows))
     return 0
 
 

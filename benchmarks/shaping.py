@@ -29,13 +29,13 @@ import subprocess
 import sys
 import tempfile
 import time
-import typing as t
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests" / "support")]
 import hosts  # noqa: E402
 import lab  # noqa: E402
 import plays  # noqa: E402
+from figures import Row, table  # noqa: E402
 
 SERVER, CLIENT = "crm-qos-bench-server", "crm-qos-bench-client"
 ROUNDS, SECONDS = int(os.environ.get("CRM_BENCH_ROUNDS", "3")), int(os.environ.get("CRM_BENCH_SECONDS", "5"))
@@ -52,20 +52,6 @@ CLASSES = [
 class Container(hosts.Host):
     def __init__(self, name: str) -> None:  # pylint: disable=super-init-not-called
         self.name = name
-
-
-class Row(t.NamedTuple):
-    """A line of the table: our value and the peer's or the limit, what they are to one another, and the bar."""
-
-    what: str
-    ours: str
-    peer: str
-    ratio: float
-    limit: str
-    met: bool
-
-    def __str__(self) -> str:
-        return f"{self.what:42} {self.ours:>16} {self.peer:>16} {self.ratio:8.3f}  {self.limit} {'' if self.met else 'MISSED'}".rstrip()
 
 
 SRV, CLI = Container(SERVER), Container(CLIENT)
@@ -268,8 +254,8 @@ def main() -> int:
     finally:
         if not os.environ.get("KEEP"):
             lab.down([SERVER, CLIENT])
-    print(f"  load {os.getloadavg()[0]:.1f} after\n{'':42} {'ours':>16} {'peer or limit':>16}    ratio  bar")
-    print("\n".join(map(str, rows)))
+    print(f"  load {os.getloadavg()[0]:.1f} after")
+    print(table(rows))
     return 0
 
 

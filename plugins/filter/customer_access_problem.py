@@ -40,9 +40,9 @@ _value:
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from ansible_collections.crm.platform.plugins.filter.customer_model_problem import plain
 from ansible_collections.crm.platform.plugins.module_utils.grants import declare, options
 from ansible_collections.crm.platform.plugins.module_utils.grants.model import AccessError
+from ansible_collections.crm.platform.plugins.plugin_utils.plain import plain
 
 
 def problem(given):

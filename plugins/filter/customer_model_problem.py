@@ -41,13 +41,7 @@ _value:
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.crm.platform.plugins.module_utils.schema import apply, declare, options
-
-
-def plain(value):
-    """Without the types by which Ansible remembers where a value comes from."""
-    if isinstance(value, dict):
-        return {str(key): plain(one) for key, one in value.items()}
-    return [plain(one) for one in value] if isinstance(value, (list, tuple)) else value
+from ansible_collections.crm.platform.plugins.plugin_utils.plain import plain
 
 
 def problem(given):

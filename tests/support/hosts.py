@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -92,3 +93,18 @@ class Host:
             print(f"kept {self.name}")
             return
         engine("rm", "--force", "--volumes", self.name, check=False)
+
+
+def image_with(what: str, system: str, recipe: str) -> str:
+    """Have the image of a system on which a script was run, made where there is none of this script; its name."""
+    base = lab.ensure_image(system)
+    name = f"crm-platform/{system}:{what}-{hashlib.sha256((base + recipe).encode()).hexdigest()[:8]}"
+    with lab.alone(f"{system}-{what}"):
+        if not engine("images", "-q", name).stdout.strip():
+            made = Host(what, system)
+            try:
+                made.create().sh(recipe)
+                made.save_as(name)
+            finally:
+                made.remove()
+    return name

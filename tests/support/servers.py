@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import hashlib
 import itertools
 import os
 import time
@@ -60,16 +59,7 @@ rm -rf /var/lib/apt/lists/*
 
 def image(system: str) -> str:
     """Have the image with PostgreSQL in it; its name."""
-    base = lab.ensure_image(system)
-    name = f"crm-platform/{system}:postgresql-{hashlib.sha256((base + RECIPE).encode()).hexdigest()[:8]}"
-    with lab.alone(f"{system}-postgresql"):
-        if not hosts.engine("images", "-q", name).stdout.strip():
-            made = hosts.Host("postgresql", system)
-            try:
-                made.create().sh(RECIPE)
-                made.save_as(name)
-            finally:
-                made.remove()
+    name = hosts.image_with("postgresql", system, RECIPE)
     hosts.engine("tag", name, f"crm-platform/{system}:postgresql")
     return name
 

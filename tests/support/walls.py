@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 import tempfile
@@ -172,17 +171,7 @@ assert nft.load(run, table, text, nft.read_wanted(run, table, text))
 
 def image(system: str = "debian12") -> str:
     """Have the image with nftables and sshd in it; its name."""
-    base = lab.ensure_image(system)
-    name = f"crm-platform/{system}:nftables-{hashlib.sha256((base + RECIPE).encode()).hexdigest()[:8]}"
-    with lab.alone(f"{system}-nftables"):
-        if not hosts.engine("images", "-q", name).stdout.strip():
-            made = hosts.Host("nftables", system)
-            try:
-                made.create().sh(RECIPE)
-                made.save_as(name)
-            finally:
-                made.remove()
-    return name
+    return hosts.image_with("nftables", system, RECIPE)
 
 
 class Network:
