@@ -1,11 +1,12 @@
 # Copyright: crm.platform contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One Debian 12 server for all tests here, in the order of its life.
+"""A Debian 12 server for the tests here, in the order of its life, and another one for what is about backups and the firewall.
 
 First it is fresh: bad input is refused, a full disk stops a run (test_1_*).
 Then the very same host is deployed from the collection's tarball, and has to
 withstand drift, reboot and prying eyes (test_2_*). test_3_* has hosts of its own.
+With `-n 2 --dist loadgroup` the two servers live side by side; without, one is both.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ SITE = "crm.platform.site"
 def pytest_collection_modifyitems(items):
     for item in items:
         item.add_marker(pytest.mark.slow)
+        item.add_marker(pytest.mark.xdist_group("life" if item.path.name < "test_5" else "data"))
 
 
 @pytest.fixture(scope="session")
