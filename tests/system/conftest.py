@@ -32,6 +32,7 @@ PASSWORD = "gIven 'pass' \"50%\" @ $HOME é"
 SITE = "crm.platform.site"
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
     for item in items:
         item.add_marker(pytest.mark.slow)
