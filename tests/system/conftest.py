@@ -6,7 +6,7 @@
 First it is fresh: bad input is refused, a full disk stops a run (test_1_*).
 Then the very same host is deployed from the collection's tarball, and has to
 withstand drift, reboot and prying eyes (test_2_*). test_3_* has hosts of its own.
-With `-n 2 --dist loadgroup` the two servers live side by side; without, one is both.
+With `-n 2` the two servers live side by side; without, one is both.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 import pytest
+from xdist import scheduler
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
@@ -32,11 +33,20 @@ PASSWORD = "gIven 'pass' \"50%\" @ $HOME é"
 SITE = "crm.platform.site"
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
     for item in items:
         item.add_marker(pytest.mark.slow)
-        item.add_marker(pytest.mark.xdist_group("life" if item.path.name < "test_5" else "data"))
+
+
+class Lives(scheduler.LoadScopeScheduling):
+    """The tests up to test_4_* go to one process, in their order, and the others to another one."""
+
+    def _split_scope(self, nodeid):
+        return "life" if Path(nodeid.split("::")[0]).name < "test_5" else "data"
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return Lives(config, log)
 
 
 @pytest.fixture(scope="session")
