@@ -28,7 +28,18 @@ import collection  # pylint: disable=wrong-import-position
 collection.importable()
 
 # pylint: disable=wrong-import-position
-from ansible_collections.crm.platform.plugins.module_utils.health import backup, crm, database, firewall, qos, registry, report, routing, security, system
+from ansible_collections.crm.platform.plugins.module_utils.health import (
+    backup,
+    crm,
+    database,
+    firewall,
+    qos,
+    registry,
+    report,
+    routing,
+    security,
+    system,
+)
 from ansible_collections.crm.platform.plugins.plugin_utils import health_page
 
 MODULES = (backup, crm, database, firewall, qos, routing, security, system)
@@ -100,7 +111,12 @@ UNWELL = {
         "3 wait: openssl, libssl3, linux-image-amd64",
         "apt-get update && apt-get upgrade; a reboot where the kernel is among them",
     ),
-    ("crm-app1", "sec_exposure"): ("unknown", None, "no answer within 5 s", "find out what hangs; systemd-analyze security UNIT tells what to confine"),
+    ("crm-app1", "sec_exposure"): (
+        "unknown",
+        None,
+        "no answer within 5 s",
+        "find out what hangs; systemd-analyze security UNIT tells what to confine",
+    ),
 }
 
 
@@ -125,7 +141,9 @@ def history(name: str, unwell: bool) -> dict:
     found = {
         "load5": series(name + "load", 0.3, 1.4, 0, 0.2, False, 1.8),
         "memory_available_percent": series(name + "memory", 62, -14, -4, 0.03),
-        "disk_used_percent": [[at, min(100, value)] for at, value in series(name + "disk", 44 if name != "crm-db" else 58, 0, 25 if name == "crm-db" else 3, 0.004)],
+        "disk_used_percent": [
+            [at, min(100, value)] for at, value in series(name + "disk", 44 if name != "crm-db" else 58, 0, 25 if name == "crm-db" else 3, 0.004)
+        ],
     }
     if "crm" in areas:
         found.update(crm_latency_ms=series(name + "latency", 118, 90, 10, 0.18, name == "crm-app2", 2.4), bans=series(name + "bans", 2, 4, 0, 0.7))
@@ -141,7 +159,9 @@ def history(name: str, unwell: bool) -> dict:
         for number, (kind, level) in enumerate((("crm", 6e6), ("backup", 2e6), ("bulk", 3e6), ("ssh", 1e5))):
             found[f"qos eth0 {kind}"] = series(f"{name}{kind}", level / 3, level * 2.4 if kind != "backup" else 0, 0, 0.3)
             if kind == "backup":
-                found[f"qos eth0 {kind}"] = [[at, 38e6 * (0.9 + number / 50) if time.gmtime(at).tm_hour in (1, 2) else value / 8] for at, value in found["qos eth0 backup"]]
+                found[f"qos eth0 {kind}"] = [
+                    [at, 38e6 * (0.9 + number / 50) if time.gmtime(at).tm_hour in (1, 2) else value / 8] for at, value in found["qos eth0 backup"]
+                ]
     chance = random.Random(name)
     for area in areas:
         marks = {hour for hour in range(720) if chance.random() > 0.9995}
@@ -222,7 +242,9 @@ def main() -> int:
         )
         phone = target / "phone.html"
         phone.write_text(f'<body style="margin:0;background:#c9d0d8;display:flex">{frames}', encoding="utf-8")
-        chromium(profile, f"--screenshot={target / 'health-report-phone.png'}", "--window-size=1266,876", "--allow-file-access-from-files", phone.as_uri())
+        chromium(
+            profile, f"--screenshot={target / 'health-report-phone.png'}", "--window-size=1266,876", "--allow-file-access-from-files", phone.as_uri()
+        )
         chromium(profile, f"--print-to-pdf={target / 'print.pdf'}", "--no-pdf-header-footer", place)
     subprocess.run(["pdftoppm", "-png", "-r", "80", str(target / "print.pdf"), str(target / "print")], check=True)
     (target / "print-1.png").rename(target / "health-report-print.png")

@@ -28,7 +28,7 @@ def by_id(result):
 def test_all_that_can_be_wrong_at_once(host, call, place):
     """No database, no CRM, a foreign history, options of nonsense: one run, which tells all of it."""
     host.write(f"{place}/history.json", '{"at": 1}')
-    host.write(f"{place}/password", "secret")
+    host.write(f"{place}/password", "onlyTheTestKnows")
     options = {
         "login_db": "crm",
         "login_unix_socket": place,
@@ -48,11 +48,13 @@ def test_all_that_can_be_wrong_at_once(host, call, place):
     for word in ("it is begun anew", "warning is 'much'", "critical is -1", "no check 'nobody'", "no check 'nothing'"):
         assert any(word in problem for problem in result["problems"]), (word, result["problems"])
     assert json.loads(host.read(f"{place}/history.json"))["series"]["memory_available_percent"]
-    assert "secret" not in json.dumps(result)
+    assert "onlyTheTestKnows" not in json.dumps(result)
 
 
 def test_a_full_disk_is_told_and_not_filled_further(host, call, place):
-    host.sh(f"mount -t tmpfs -o size=64k none {place} && echo '{{}}' > {place}/history.json; head -c 99999 /dev/zero > {place}/full 2>/dev/null || true")
+    host.sh(
+        f"mount -t tmpfs -o size=64k none {place} && echo '{{}}' > {place}/history.json; head -c 99999 /dev/zero > {place}/full 2>/dev/null || true"
+    )
     try:
         result = call("health_check", {"areas": ["system"], "skip": ["updates"], "history": f"{place}/history.json"}).last
         assert any("the history could not be written" in problem and "No space" in problem for problem in result["problems"])
@@ -64,7 +66,15 @@ def test_a_full_disk_is_told_and_not_filled_further(host, call, place):
 
 def looked(server, name, *only):
     """The checks of the database, in this process."""
-    options = {"login_unix_socket": "", "login_port": 5432, "ssl_mode": "prefer", "ca_cert": None, "ssl_cert": None, "ssl_key": None, "connect_params": {}}
+    options = {
+        "login_unix_socket": "",
+        "login_port": 5432,
+        "ssl_mode": "prefer",
+        "ca_cert": None,
+        "ssl_cert": None,
+        "ssl_key": None,
+        "connect_params": {},
+    }
     host = probe.Host({**options, **server.options(name)})
     try:
         results, dummy = registry.run(host, ["database", "security"], [one for one in registry.REGISTRY if only and one not in only])

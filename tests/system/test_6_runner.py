@@ -20,7 +20,10 @@ import plays
 import pytest
 import yaml
 
-VARIABLES = {"health_check_areas": ["system"], "health_check_skip": ["updates", "failed_units", "load", "pressure", "swap", "disk_space", "disk_inodes"]}
+VARIABLES = {
+    "health_check_areas": ["system"],
+    "health_check_skip": ["updates", "failed_units", "load", "pressure", "swap", "disk_space", "disk_inodes"],
+}
 GROUPS = ("crm_router", "crm_monitor")
 
 

@@ -299,7 +299,15 @@ def test_the_page_of_a_platform_in_trouble(tmp_path):
     assert all(f'id="{place}"' in page for place in re.findall(r'href="#([^"]*)"', page))
     levels = [int(level) for level in re.findall(r"<h([1-6])", page)]
     assert levels[0] == 1 and levels.count(1) == 1 and all(later - earlier <= 1 for earlier, later in zip(levels, levels[1:]))
-    for word in ("not reached", "No route to host", "Classes of traffic out through eth0", "The last 30 days", "Routers", "Monitoring", "journalctl -u"):
+    for word in (
+        "not reached",
+        "No route to host",
+        "Classes of traffic out through eth0",
+        "The last 30 days",
+        "Routers",
+        "Monitoring",
+        "journalctl -u",
+    ):
         assert word in page
     assert page.index("crm-platform-worker.service is not running") < page.index("TABLE customer.customer") < page.index("Hosts and areas")
     assert "http://" not in page and "https://" not in page and "<script" not in page and "src=" not in page
@@ -308,7 +316,9 @@ def test_the_page_of_a_platform_in_trouble(tmp_path):
 
 def luminance(colour):
     parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
-    return sum(weight * (part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4) for weight, part in zip((0.2126, 0.7152, 0.0722), parts))
+    return sum(
+        weight * (part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4) for weight, part in zip((0.2126, 0.7152, 0.0722), parts)
+    )
 
 
 def test_all_text_of_the_page_can_be_read():
@@ -404,7 +414,11 @@ class Shaped(probe.Host):
         # 40 Mbit/s are 5 MB a second: of 2 MB in 0.4 s it got all, then a third, each time.
         ([{"sent": 2_400_000 * number, "packets": 10, "dropped": 0, "waiting": 9} for number in range(4)], "ok", "waits"),
         ([{"sent": 700_000 * number, "packets": 10, "dropped": 0, "waiting": 9} for number in range(4)], "critical", "crm on eth0 waits, and got"),
-        ([{"sent": 0, "packets": 0, "dropped": 0, "waiting": 9}, {"sent": 0, "packets": 0, "dropped": 0, "waiting": 0}], "ok", "no class waits for long"),
+        (
+            [{"sent": 0, "packets": 0, "dropped": 0, "waiting": 9}, {"sent": 0, "packets": 0, "dropped": 0, "waiting": 0}],
+            "ok",
+            "no class waits for long",
+        ),
     ],
 )
 def test_a_class_that_does_not_get_what_it_was_promised(looks, status, word):
@@ -502,7 +516,9 @@ def test_the_address_is_announced_if_and_only_if_the_crm_is_well(monkeypatch, we
 
 
 def route(**more):
-    return json.dumps({"10.9.9.9/32": [{"protocol": "ospf", "selected": True, "installed": True, "nexthops": [{"active": True}, {"active": True}], **more}]})
+    return json.dumps(
+        {"10.9.9.9/32": [{"protocol": "ospf", "selected": True, "installed": True, "nexthops": [{"active": True}, {"active": True}], **more}]}
+    )
 
 
 @pytest.mark.parametrize(
@@ -515,7 +531,8 @@ def route(**more):
     ],
 )
 def test_the_routers_know_a_way_to_the_service_address(monkeypatch, answer, status, word):
-    conf = "ip prefix-list crm-accept seq 5 permit 10.9.9.9/32\nip prefix-list crm-accept seq 10 permit 10.2.0.0/16 le 24\nip prefix-list crm-accept seq 15 deny any\n"
+    conf = "ip prefix-list crm-accept seq 5 permit 10.9.9.9/32\n"
+    conf += "ip prefix-list crm-accept seq 10 permit 10.2.0.0/16 le 24\nip prefix-list crm-accept seq 15 deny any\n"
     commands = {} if answer is None else {"vtysh -c show ip route 10.9.9.9/32 json": answer}
     found = routing_of(monkeypatch, commands, {**DAEMONS, routing.CONFIG: conf}, "routing_service")
     assert found["status"] == status and word in found["message"]
@@ -604,7 +621,14 @@ def test_a_declaration_that_is_not_there_or_broken(text, error, word):
 
 def test_what_is_kept_of_a_declaration_has_no_secret(tmp_path):
     path = str(tmp_path / "declared.json")
-    given = {"login_db": "crm", "login_password": "secret1", "roles": [{"name": "a", "password": "secret2"}], "grants": [], "lock_timeout": "3s", "record": path}
+    given = {
+        "login_db": "crm",
+        "login_password": "secret1",
+        "roles": [{"name": "a", "password": "secret2"}],
+        "grants": [],
+        "lock_timeout": "3s",
+        "record": path,
+    }
     assert declaration.keep(path, given, True) and not os.path.exists(path)
     assert declaration.keep(path, given, False)
     assert json.loads(open(path, encoding="utf-8").read()) == {"grants": [], "roles": [{"name": "a"}]}
