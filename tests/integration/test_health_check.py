@@ -64,6 +64,48 @@ def test_a_full_disk_is_told_and_not_filled_further(host, call, place):
         host.run("umount", place)
 
 
+SHAPING = {
+    "interfaces": [{"name": "hea0", "rate": "100mbit", "ingress_rate": "50%", "overhead": 18}],
+    "classes": [{"name": "crm", "guarantee": "60%", "priority": 1}, {"name": "other", "guarantee": "30%", "default": True}],
+    "services": [{"name": "web", "ports": ["443"], "traffic_class": "crm"}],
+}
+# What is done to the interface, and what has to be told of it.
+UNSHAPED = {
+    "true": {},
+    "tc class del dev hea0 classid 1:10": {"qos_qdisc": "lacks the class crm"},
+    "tc qdisc del dev hea0 root": {"qos_qdisc": "has "},
+    "tc filter del dev hea0 ingress pref 49000": {"qos_ingress": "nothing sends what comes in"},
+    "ip link set ifb-hea0 down": {"qos_ingress": "is down"},
+    "ip link del ifb-hea0": {"qos_ingress": "does not exist"},
+}
+
+
+def test_shaping_that_is_gone_is_told(host, tmp_path):
+    """On a real interface, as the kernel's tools print it."""
+    host.sh("command -v nft >/dev/null || { apt-get update -qq && apt-get install -qq -y --no-install-recommends nftables; } 2>&1")
+    host.sh("mkdir -p /etc/crm-platform; ip link add hea0 type veth peer name hea1; ip link set hea0 up; ip link set hea1 up")
+    tasks: list = []
+    for fault in UNSHAPED:
+        tasks += [
+            {"name": "Shape", "crm.platform.traffic_shaping": SHAPING},
+            {"name": "Do it", "ansible.builtin.shell": fault},
+            {"name": "Look", "crm.platform.health_check": {"areas": ["qos"], "history": "/srv/qos.json"}},
+        ]
+    try:
+        outcome = plays.run(tmp_path, [{"hosts": "all", "gather_facts": False, "tasks": tasks}], plays.inventory(host.name), timeout=180)
+        assert len(outcome.tasks) == len(tasks), outcome.text[-3000:]
+        for fault, task in zip(UNSHAPED, outcome.tasks[2::3]):
+            found = by_id(task["result"])
+            assert {name: one["status"] for name, one in found.items() if one["status"] not in ("ok", "skipped")} == dict.fromkeys(
+                UNSHAPED[fault], "critical"
+            ), (fault, found)
+            assert all(word in found[name]["message"] for name, word in UNSHAPED[fault].items()), (fault, found)
+            assert found["qos_starved"]["status"] == "ok"
+        assert "qos_sent hea0 1:10" in json.loads(host.read("/srv/qos.json"))["counters"]
+    finally:
+        host.sh("ip link del hea0; ip link del ifb-hea0; nft delete table inet crm_platform_qos; rm -f /etc/crm-platform/qos* /srv/qos.json; true")
+
+
 def looked(server, name, *only):
     """The checks of the database, in this process."""
     options = {

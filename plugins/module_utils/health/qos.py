@@ -130,6 +130,8 @@ def ingress(host):
         text = missing(host, one.stand_in, one)
         if not text and f"edirect to device {one.stand_in})" not in host.run("tc", "filter", "show", "dev", one.device, "ingress", check=False):
             text = f"nothing sends what comes in on {one.device} to {one.stand_in}"
+        if not text and not int(host.read(f"/sys/class/net/{one.stand_in}/flags"), 16) & 1:
+            text = f"{one.stand_in} is down: nothing comes in on {one.device}"
         bad += [text] if text else []
     return Reading(len(bad), "; ".join(bad) or "it is", CRITICAL if bad else OK)
 
