@@ -379,7 +379,7 @@ class htb 1:10 parent 1:1 leaf 10: prio 1 rate 40Mbit ceil 100Mbit burst 15Kb cb
  lended: 3 borrowed: 1 giants: 0
 
 class htb 1:20 parent 1:1 prio 3 rate 30Mbit ceil 100Mbit burst 15Kb cburst 15Kb
- Sent 300 bytes 3 pkt (dropped 0, overlimits 0 requeues 0)
+ Sent 300 bytes {others} pkt (dropped 0, overlimits 0 requeues 0)
  backlog 0b 0p requeues 0
 """
 
@@ -388,7 +388,7 @@ def test_what_boot_shapes_is_read_from_its_file():
     found = qos.parse_declared("eth0", BATCH)
     assert found.kinds == {"eth0": "htb", "ifb-eth0": "htb"} and found.stand_in == "ifb-eth0"
     assert found.classes == {("eth0", "1:10"): (40000000, 18), ("eth0", "1:20"): (30000000, 0), ("ifb-eth0", "1:10"): (40000000, 0)}
-    stats = qos.parse_stats(STATS.format(sent=1000, packets=4, dropped=2, waiting=3))
+    stats = qos.parse_stats(STATS.format(sent=1000, packets=4, dropped=2, waiting=3, others=3))
     assert stats["1:10"] == qos.Class(1000, 4, 2, 7, 3) and stats["1:20"].waiting == 0
 
 
@@ -404,7 +404,7 @@ class Shaped(probe.Host):
     def run(self, *words, check=True):
         if words[-1] != "eth0":
             return ""
-        return STATS.format(**(self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]))
+        return STATS.format(**{"others": 3, **(self.looks.pop(0) if len(self.looks) > 1 else self.looks[0])})
 
 
 @pytest.mark.parametrize(
@@ -432,7 +432,9 @@ def test_drops_are_those_of_the_worst_class_and_by_its_name():
     skip = [name for name in registry.REGISTRY if name != "qos_drops"]
     (found,), dummy = registry.run(first, ["qos"], skip)
     assert found["status"] == "skipped"
-    second = Shaped({"sent": 5_001_000, "packets": 6000, "dropped": 1500, "waiting": 0}, previous={**before, "counters": first.counters})
+    second = Shaped(
+        {"sent": 5_001_000, "packets": 6000, "dropped": 1500, "waiting": 0, "others": 9000}, previous={**before, "counters": first.counters}
+    )
     (found,), dummy = registry.run(second, ["qos"], skip)
     assert found["status"] == "critical" and found["value"] == 30 and "crm on eth0 dropped 1500 of 5000" in found["message"]
     assert second.series["qos eth0 crm"] == 400_000, "bits a second, for the page"
