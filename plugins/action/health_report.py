@@ -38,7 +38,9 @@ class ActionModule(ActionBase):
         )
         hosts = report.gathered(given["hosts"])
         if not hosts:
-            raise AnsibleActionFail("hosts: there is none; put hosts into the groups crm_database, crm_app, crm_package or crm_backup")
+            raise AnsibleActionFail(
+                "hosts: there is none; put hosts into the groups crm_database, crm_app, crm_package, crm_backup, crm_router or crm_monitor"
+            )
         now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         told = report.document(hosts, now, self.version())
         for text, status in report.lines(told):
@@ -47,7 +49,8 @@ class ActionModule(ActionBase):
         for path in result["files"]:
             display.display(f"written: {path}")
         result.update(changed=False, summary=told["summary"], ansible_stats={"data": report.stats(told), "per_host": False, "aggregate": False})
-        if report.fails(told["summary"]["status"], given["fail_on"]):
+        result["bad"] = report.fails(told["summary"]["status"], given["fail_on"])
+        if result["bad"]:
             result.update(failed=True, msg=f"the platform is {told['summary']['status']}; see the table above")
         return result
 

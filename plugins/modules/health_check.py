@@ -211,6 +211,7 @@ seconds:
   type: float
 """
 
+import contextlib
 import json
 import os
 import time
@@ -259,10 +260,16 @@ def argument_spec():
 
 
 def write(path, text, mode):
+    """The whole text, or what was there; a full disk is not filled further by what was begun."""
     staged = f"{path}.{os.getpid()}"
-    with open(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as stream:
-        stream.write(text)
-    os.replace(staged, path)
+    try:
+        with open(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as stream:
+            stream.write(text)
+        os.replace(staged, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(staged)
+        raise
 
 
 def main():

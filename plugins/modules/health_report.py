@@ -13,7 +13,8 @@ description:
   - Shows one table for all hosts, what is wrong and what to do, in colour on a terminal.
   - Writes C(report.json) and C(report.html) where a directory is given, and sets the artifacts C(health_status), C(health_summary) and
     C(health_findings) of a job in AWX.
-  - Fails where the worst status is as bad as O(fail_on) or worse.
+  - Fails where the worst status is as bad as O(fail_on) or worse. Ansible takes no artifacts from a task that fails; where they are wanted
+    then, too, override that with C(failed_when) and fail in the next task by RV(bad), as the role does.
   - Works on the controller.
 options:
   hosts:
@@ -64,6 +65,10 @@ summary:
   returned: always
   type: dict
   sample: {ok: 61, warning: 1, critical: 0, unknown: 0, skipped: 9, status: warning, checks: 71}
+bad:
+  description: Whether the worst status is as bad as O(fail_on) or worse.
+  returned: always
+  type: bool
 files:
   description: What was written.
   returned: always

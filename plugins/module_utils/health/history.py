@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import typing as t
 
 from . import registry
@@ -14,13 +15,26 @@ NUMBERS = {registry.OK: 0, registry.WARNING: 1, registry.CRITICAL: 2, registry.U
 
 
 def checked(document: t.Any) -> dict:
-    """ValueError where this is no history."""
-    if not isinstance(document, dict) or not isinstance(document.get("at"), (int, float)):
+    """The history without what is broken in it; ValueError where this is none."""
+    if not isinstance(document, dict) or not _number(document.get("at")):
         raise ValueError("it is no history of health_check")
     for part in ("counters", "series"):
         if not isinstance(document.get(part), dict):
             raise ValueError(f"{part} is missing")
-    return document
+    series = {name: [point for point in points if _point(point)] for name, points in document["series"].items() if isinstance(points, list)}
+    return {
+        "at": document["at"],
+        "counters": {name: value for name, value in document["counters"].items() if _number(value)},
+        "series": {name: points for name, points in series.items() if points},
+    }
+
+
+def _number(value: t.Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _point(value: t.Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_number, value))
 
 
 def extended(kept: dict, now: float, counters: t.Mapping[str, float], series: t.Mapping[str, float], results: t.Sequence[dict]) -> dict:

@@ -17,6 +17,8 @@ exception, and the end of its time, make it ``unknown`` and no more.
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import math
 import signal
 import threading
 import time
@@ -110,7 +112,7 @@ def limits(overrides: t.Mapping[str, t.Any]) -> tuple[dict[str, tuple], list[str
     for name, given in overrides.items():
         known = REGISTRY.get(name)
         if known is None:
-            problems.append(f"health_check_thresholds: there is no check {name!r}; crm.platform.health_check with list: true names them")
+            problems.append(f"health_check_thresholds: there is no check {name!r}; {_meant(name)}")
             continue
         if known.warning is None and known.critical is None:
             problems.append(f"health_check_thresholds: {name}: it is right or wrong and has no limits; take it out, or list it in health_check_skip")
@@ -137,13 +139,19 @@ def limits(overrides: t.Mapping[str, t.Any]) -> tuple[dict[str, tuple], list[str
     return found, problems
 
 
+def _meant(name: str) -> str:
+    close = difflib.get_close_matches(name, REGISTRY, 1)
+    return f"write {close[0]!r}" if close else "report.json has the ids of all"
+
+
 def _number(value: t.Any) -> t.Optional[float]:
     if isinstance(value, bool) or value is None:
         return None
     try:
-        return float(value)
+        number = float(value)
     except (TypeError, ValueError):
         return None
+    return number if math.isfinite(number) else None
 
 
 def run(
@@ -159,7 +167,7 @@ def run(
     :param seconds: how long one check may take.
     """
     known, problems = limits(overrides or {})
-    problems += [f"health_check_skip: there is no check {name!r}" for name in skip if name not in REGISTRY]
+    problems += [f"health_check_skip: there is no check {name!r}; {_meant(name)}" for name in skip if name not in REGISTRY]
     results = []
     for one in sorted(REGISTRY.values(), key=lambda each: (AREAS.index(each.area), each.id)):
         if one.area not in areas or one.id in skip:
