@@ -19,6 +19,7 @@ ROLES = plays.ROOT / "roles"
 PG = "/etc/postgresql/15/main"
 FILES = "/etc/prometheus/prometheus.yml /etc/prometheus/rules.d/crm-platform.yml /etc/prometheus/alertmanager.yml /etc/default/prometheus*"
 SECRET = "not for the log"
+STATUS = {"ok": 0, "warning": 1, "critical": 2, "unknown": 3, "skipped": -1}
 VARIABLES = {
     "foundation_domain": "crm.example.test",
     "monitoring_scrape_interval": 10,
@@ -69,6 +70,7 @@ BEFORE = [
                 },
             },
             {"name": "Have them read", "ansible.builtin.command": "systemctl reload postgresql@15-main", "changed_when": True},
+            {"name": "Have the database", "ansible.builtin.command": "runuser -u postgres -- createdb crm", "changed_when": True},
         ],
     }
 ]
@@ -164,14 +166,11 @@ def test_the_unit_sees_what_root_sees(watched):
     direct = json.loads(watched.run("crm-platform-health", "--json", "--no-write", check=False).stdout)
     watched.run("systemctl", "start", "crm-platform-health")
     seen = watched.read("/var/lib/prometheus/node-exporter/crm_platform_health.prom")
-    for one in direct["results"]:
-        if one["status"] != "skipped" and one["id"] not in ("load", "pressure"):
-            assert (
-                f'crm_platform_health_status{{check="{one["id"]}",area="{one["area"]}"}} {("ok", "warning", "critical", "unknown").index(one["status"])}\n'
-                in seen
-            )
-    assert not [one for one in direct["results"] if one["status"] == "unknown"]
-    assert direct["problems"] == []
+    # These change from one moment to the next on a busy machine.
+    steady = [one for one in direct["results"] if one["id"] not in ("load", "pressure", "updates")]
+    differ = {one["id"]: one["message"] for one in steady if f'{{check="{one["id"]}",area="{one["area"]}"}} {STATUS[one["status"]]}\n' not in seen}
+    assert differ == {} and [one for one in steady if one["status"] == "unknown"] == [] and direct["problems"] == []
+    assert {one["id"]: one["status"] for one in steady}["disk_readonly"] == "ok" and {one["id"]: one["status"] for one in steady}["db_up"] == "ok"
     exposure = watched.sh("systemd-analyze security --no-pager crm-platform-health.service | tail -1", check=False)
     print(exposure)
     assert float(exposure.split(":")[1].split()[0]) < 6

@@ -24,8 +24,9 @@ from library.health import history, probe, registry, report  # pylint: disable=w
 CONFIG = "/etc/crm-platform/health.json"
 ENDS = {registry.SKIPPED: 0, registry.OK: 0, registry.WARNING: 1, registry.CRITICAL: 2, registry.UNKNOWN: 3}
 USAGE, BROKEN = 64, 70
-# What grows is compared with what was at least so long ago: an event is told for a while, and a burst is no trend.
-APART_SECONDS = 3600
+# What grows is compared with what was one to two hours ago, and at first with what was half an hour ago: an event is told for a while,
+# and a burst is no trend.
+APART_SECONDS, LEAST_SECONDS = 3600, 1800
 
 
 class Arguments(argparse.ArgumentParser):
@@ -71,6 +72,22 @@ def write(path: str, text: str) -> None:
         raise
 
 
+def comparable(kept: dict, now: float) -> dict:
+    """The earlier look that this one is compared with. One from the future tells that the clock went back."""
+    return {} if not kept or 0 <= now - kept["at"] < LEAST_SECONDS else kept
+
+
+def following(kept: dict, now: float, counters: dict) -> dict:
+    """What the next look is compared with: an old one, and a younger one that takes its place when it is old enough."""
+    mine = {"at": now, "counters": counters, "series": {}}
+    if not kept or now < kept["at"]:
+        return mine
+    younger = kept.get("younger")
+    if now - (younger or kept)["at"] < APART_SECONDS:
+        return kept
+    return {**(younger or kept), "younger": mine}
+
+
 def keep(options: dict, host: probe.Host, series: dict, before: dict, results: list, state: str) -> None:
     """The history's values are everybody's; each kind of run has counters of its own, so that none takes another's growth away."""
     if options.get("textfile"):
@@ -79,8 +96,7 @@ def keep(options: dict, host: probe.Host, series: dict, before: dict, results: l
         return
     grown = history.extended(series, host.now, {}, host.series, results)
     write(options["history"], json.dumps({**grown, "at": series.get("at", 0), "counters": series.get("counters", {})}) + "\n")
-    if not before or not 0 <= host.now - before["at"] < APART_SECONDS:
-        write(state, json.dumps({"at": host.now, "counters": host.counters, "series": {}}) + "\n")
+    write(state, json.dumps(following(before, host.now, host.counters)) + "\n")
 
 
 def look(options: dict, areas: list, may_write: bool) -> dict:
@@ -89,7 +105,8 @@ def look(options: dict, areas: list, may_write: bool) -> dict:
     before = read(state, "state", problems) if state else {}
     given = {"login_host": "", "login_user": "postgres", "login_password": "", "login_port": 5432}
     given.update(ssl_mode="prefer", ca_cert=None, ssl_cert=None, ssl_key=None, connect_params={})
-    host = probe.Host({**given, **options}, before)
+    host = probe.Host({**given, **options})
+    host.previous = comparable(before, host.now)
     try:
         results, unusable = registry.run(
             host, areas or options.get("areas") or registry.AREAS, options.get("skip") or (), options.get("thresholds"), options.get("time_limit", 5)
