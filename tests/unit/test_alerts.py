@@ -140,7 +140,13 @@ def program(tmp_path):
     def run(options, *arguments):
         if options is not None:
             others = [one.id for one in alerts.checks() if one.id not in ("load", "open_files")]
-            given = {"skip": others, "login_db": "", "history": str(tmp_path / "kept" / "history.json"), "textfile": str(tmp_path / "health.prom")}
+            given = {
+                "thresholds": {"load": {"warning": None, "critical": None}},
+                "skip": others,
+                "login_db": "",
+                "history": str(tmp_path / "kept" / "history.json"),
+                "textfile": str(tmp_path / "health.prom"),
+            }
             config.write_text(json.dumps({**given, **options}))
         words = [sys.executable, "-ISB", str(tmp_path / "program.py"), "--config", str(config), *arguments]
         return subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
