@@ -44,7 +44,7 @@ def told(phase: str) -> dict[str, float]:
         kept = registry.REGISTRY[one.id]
         registry.REGISTRY[one.id] = registry.dataclasses.replace(one, look=lambda host, found=found: found)
         try:
-            results += [each for each in registry.run(_Nothing(), areas=[one.area], skip=set(registry.REGISTRY) - {one.id})[0]]
+            results += registry.run(_Nothing(), areas=[one.area], skip=set(registry.REGISTRY) - {one.id})[0]
         finally:
             registry.REGISTRY[one.id] = kept
     series = {}
