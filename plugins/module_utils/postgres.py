@@ -13,7 +13,15 @@ import traceback
 import typing as t
 import zlib
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+try:
+    from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+except ImportError:
+    # On a host without Ansible, where crm-platform-health reads this file, nobody makes modules.
+    AnsibleModule = object
+
+    def missing_required_lib(library):
+        return f"Python's {library} is missing"
+
 
 from . import declaration
 

@@ -60,13 +60,23 @@ def by_area(results: t.Sequence[dict]) -> dict[str, str]:
 
 def metrics(results: t.Sequence[dict], now: float) -> str:
     """For node_exporter's textfile collector."""
+    limited = [(one, level) for one in results for level in (registry.WARNING, registry.CRITICAL) if one[level] is not None]
     lines = [
         "# HELP crm_platform_health_status How a check went: 0 ok, 1 warning, 2 critical, 3 unknown, -1 skipped.",
         "# TYPE crm_platform_health_status gauge",
         *(f"crm_platform_health_status{{{_labels(one)}}} {NUMBERS[one['status']]}" for one in results),
         "# HELP crm_platform_health_value What a check measured, in its own unit.",
         "# TYPE crm_platform_health_value gauge",
-        *(f"crm_platform_health_value{{{_labels(one)}}} {one['value']:g}" for one in results if one["value"] is not None),
+        *(f"crm_platform_health_value{{{_labels(one)}}} {one['value']:.10g}" for one in results if one["value"] is not None),
+        "# HELP crm_platform_health_limit From where on a check is a warning or critical, in the unit of its value.",
+        "# TYPE crm_platform_health_limit gauge",
+        *(f'crm_platform_health_limit{{{_labels(one)},level="{level}"}} {one[level]:.10g}' for one, level in limited),
+        "# HELP crm_platform_health_duration_seconds How long the checks of an area took.",
+        "# TYPE crm_platform_health_duration_seconds gauge",
+        *(
+            f'crm_platform_health_duration_seconds{{area="{area}"}} {sum(one["seconds"] for one in results if one["area"] == area):.3f}'
+            for area in by_area(results)
+        ),
         "# HELP crm_platform_health_run_timestamp_seconds When the checks were run.",
         "# TYPE crm_platform_health_run_timestamp_seconds gauge",
         f"crm_platform_health_run_timestamp_seconds {now:.0f}",

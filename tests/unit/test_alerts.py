@@ -1,0 +1,260 @@
+# Copyright: crm.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What Prometheus and Alertmanager are told, the program that looks after a host, and the dashboard. promtool has its say in tests/integration."""
+
+from __future__ import annotations
+
+import ast
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+from ansible_collections.crm.platform.plugins.module_utils.health import registry
+from ansible_collections.crm.platform.plugins.plugin_utils import alerts, library
+from conftest import ROOT
+
+GIVEN = {
+    "interval": 300,
+    "jitter": 30,
+    "scrape_interval": 30,
+    "for_warning": 900,
+    "for_critical": 60,
+    "retention": "30d",
+    "retention_size": "",
+    "listen": "",
+    "ui_address": "127.0.0.1",
+    "skip": [],
+    "receivers": [],
+    "receiver": "",
+    "receiver_critical": "",
+    "repeat": "12h",
+    "smtp_host": "",
+    "smtp_from": "",
+    "smtp_user": "",
+    "smtp_password": "",
+    "smtp_tls": True,
+}
+OPS = {"name": "ops", "emails": ["ops@example.org"], "webhook": ""}
+CHAT = {"name": "chat", "emails": [], "webhook": "https://chat.example.org/hook/s3cret"}
+MAIL = {"smtp_host": "mail.example.org:587", "smtp_from": "crm@example.org"}
+
+
+def rules(**more):
+    return [one for group in alerts.rules({**GIVEN, **more})["groups"] for one in group["rules"]]
+
+
+def test_each_check_has_a_rule_for_each_level():
+    found = {(one["alert"], one["labels"]["severity"]) for one in rules()}
+    names = [alerts.name_of(one.id) for one in alerts.checks()]
+    assert len(names) >= 50 and len(set(names)) == len(names)
+    assert {(name, level) for name in names for level in ("warning", "critical")} <= found
+    assert {one.id for one in alerts.checks()} == set(registry.REGISTRY)
+
+
+def test_what_is_skipped_has_none():
+    assert "CrmUpdates" in {one["alert"] for one in rules()}
+    assert "CrmUpdates" not in {one["alert"] for one in rules(skip=["updates"])}
+
+
+def test_the_hosts_may_be_late_by_their_jitter():
+    (stale,) = [one for one in rules(interval=600, jitter=60) if one["alert"] == "CrmHealthStale"]
+    assert stale["expr"].endswith("> 1860")
+
+
+def test_braces_of_a_check_are_no_template():
+    assert alerts.literal("psql -c '{{a}}'") == "psql -c '{{ \"{{\" }}a}}'"
+
+
+def test_nobody_is_told_without_a_receiver():
+    made = alerts.alertmanager(GIVEN)
+    assert made["route"]["receiver"] == "nobody" and made["receivers"] == [{"name": "nobody"}] and "global" not in made
+
+
+def test_receivers():
+    made = alerts.alertmanager({**GIVEN, **MAIL, "receivers": [OPS, CHAT], "receiver": "ops", "receiver_critical": "chat"})
+    assert made["global"] == {"smtp_smarthost": "mail.example.org:587", "smtp_from": "crm@example.org", "smtp_require_tls": True}
+    assert made["route"]["receiver"] == "ops" and made["route"]["routes"] == [{"matchers": ['severity="critical"'], "receiver": "chat"}]
+    assert made["receivers"][1:] == [
+        {"name": "ops", "email_configs": [{"to": "ops@example.org", "send_resolved": True}]},
+        {"name": "chat", "webhook_configs": [{"url": CHAT["webhook"], "send_resolved": True}]},
+    ]
+
+
+def test_the_defaults_are_fine():
+    assert not list(alerts.complaints(GIVEN))
+    assert not list(
+        alerts.complaints({**GIVEN, **MAIL, "receivers": [OPS, CHAT], "receiver": "ops", "listen": "2001:db8::1", "retention_size": "5GB"})
+    )
+
+
+@pytest.mark.parametrize(
+    "more, words",
+    [
+        ({"interval": 5}, "monitoring_interval is 5; allowed are 60 to 3600 seconds"),
+        ({"jitter": -1}, "monitoring_jitter is -1"),
+        ({"scrape_interval": 0}, "monitoring_scrape_interval is 0"),
+        ({"for_critical": -1}, "monitoring_for_critical is -1"),
+        ({"retention": "-5d"}, "monitoring_retention is '-5d'; write a number above 0"),
+        ({"retention": "0d"}, "monitoring_retention is '0d'"),
+        ({"retention": "30d --web.enable-admin-api"}, "monitoring_retention is"),
+        ({"retention_size": "much"}, "monitoring_retention_size is 'much'"),
+        ({"repeat": "soon"}, "monitoring_repeat is 'soon'"),
+        ({"listen": "here"}, "monitoring_listen is 'here', no address"),
+        ({"ui_address": "127.0.0.1:80"}, "monitoring_ui_address is"),
+        ({"receiver": "ops"}, "monitoring_receiver is 'ops', which monitoring_receivers does not have; there is none"),
+        (
+            {"receivers": [CHAT], "receiver_critical": "ops"},
+            "monitoring_receiver_critical is 'ops', which monitoring_receivers does not have; there is chat",
+        ),
+        ({"receivers": [OPS, OPS], **MAIL}, "stands there once"),
+        ({"receivers": [{**CHAT, "name": "nobody"}]}, "is not nobody"),
+        ({"receivers": [{"name": "ops"}]}, "neither emails nor webhook"),
+        ({"receivers": [{"name": "ops", "emails": ["ops"]}], **MAIL}, "'ops' is no address"),
+        ({"receivers": [{**CHAT, "webhook": "s3cret"}]}, "webhook is no address"),
+        ({"receivers": [OPS]}, "monitoring_smtp_host is ''"),
+        ({"receivers": [OPS], **MAIL, "smtp_from": "me"}, "monitoring_smtp_from is 'me'"),
+        ({"receivers": [OPS], **MAIL, "smtp_password": "s3cret"}, "monitoring_smtp_user and monitoring_smtp_password go together"),
+    ],
+)
+def test_what_cannot_be_is_named_in_one_line_and_no_secret_is_shown(more, words):
+    said = next(alerts.complaints({**GIVEN, **more}), "")
+    assert words in said and "\n" not in said and "s3cret" not in said
+
+
+# --- the program, as on a host without Ansible and without anything but Python ---
+
+
+@pytest.fixture
+def program(tmp_path):
+    """program(options, argument, ...): the run."""
+    for path, content in library.files("health").items():
+        target = tmp_path / "library" / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(content)
+    shutil.copy(ROOT / "roles" / "monitoring" / "files" / "program.py", tmp_path)
+    config = tmp_path / "health.json"
+
+    def run(options, *arguments):
+        if options is not None:
+            others = [one.id for one in alerts.checks() if one.id not in ("load", "open_files")]
+            given = {
+                "thresholds": {"load": {"warning": None, "critical": None}},
+                "skip": others,
+                "login_db": "",
+                "history": str(tmp_path / "kept" / "history.json"),
+                "textfile": str(tmp_path / "health.prom"),
+            }
+            config.write_text(json.dumps({**given, **options}))
+        words = [sys.executable, "-ISB", str(tmp_path / "program.py"), "--config", str(config), *arguments]
+        return subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+
+    run.place = tmp_path
+    return run
+
+
+@pytest.mark.parametrize(
+    "limits, status",
+    [({"warning": 1e9, "critical": None}, 0), ({"warning": 0, "critical": None}, 1), ({"warning": 0, "critical": 0}, 2)],
+)
+def test_the_program_ends_with_the_worst_status(program, limits, status):
+    done = program({"thresholds": {"load": limits}}, "--json")
+    assert done.returncode == status, done.stderr
+    told = json.loads(done.stdout)
+    assert {one["id"]: one["status"] for one in told["results"]}["load"] == ("ok", "warning", "critical")[status]
+    assert told["summary"]["checks"] == 2 and told["problems"] == []
+    assert f'crm_platform_health_status{{check="load",area="system"}} {status}\n' in (program.place / "health.prom").read_text()
+
+
+def test_the_program_tells_all_that_the_module_tells(program):
+    told = json.loads(program({"skip": []}, "--json", "--no-write", "--area", "qos", "--area", "routing").stdout)
+    assert {one["id"] for one in told["results"]} == {one.id for one in alerts.checks() if one.area in ("qos", "routing")}
+
+
+def test_the_program_writes_nothing_where_it_should_not(program):
+    assert program({}, "--no-write").returncode == 0 and program({}, "--area", "system").returncode == 0
+    assert not (program.place / "kept").exists() and not (program.place / "health.prom").exists()
+
+
+def test_the_table_is_for_people(program):
+    done = program({"thresholds": {"load": {"warning": 0, "critical": 0}}})
+    assert "CRITICAL  load: load" in done.stdout and "cure  top" in done.stdout
+
+
+@pytest.mark.parametrize("words, status", [(["--area", "nothing"], 64), (["--much"], 64)])
+def test_a_wrong_call_is_no_status(program, words, status):
+    assert program({}, *words).returncode == status
+
+
+def test_a_broken_configuration_is_no_status(program):
+    (program.place / "health.json").write_text("{")
+    done = program(None)
+    assert done.returncode == 70 and len(done.stderr.splitlines()) == 1
+
+
+def test_the_playbooks_counters_stay(program):
+    kept = program.place / "kept"
+    kept.mkdir()
+    (kept / "history.json").write_text(json.dumps({"at": 5, "counters": {"a": 1}, "series": {"load5": [[1, 1]]}}))
+    assert program({}).returncode == 0
+    after = json.loads((kept / "history.json").read_text())
+    assert after["at"] == 5 and after["counters"] == {"a": 1} and "load5" in after["series"]
+
+
+def test_growth_is_compared_with_what_was_one_to_two_hours_ago():
+    source = (ROOT / "roles" / "monitoring" / "files" / "program.py").read_text()
+    # Its functions alone: the library is beside it on hosts only.
+    space = {"APART_SECONDS": 3600, "LEAST_SECONDS": 1800}
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef) and node.name in ("comparable", "following"):
+            exec(compile(ast.Module([node], []), "program.py", "exec"), space)  # pylint: disable=exec-used
+    kept, ages = {}, {}
+    for now in range(1000, 1000 + 6 * 3600, 300):
+        found = space["comparable"](kept, now)
+        ages[now - 1000] = now - found["at"] if found else None
+        kept = space["following"](kept, now, {"n": now})
+    assert {age for minute, age in ages.items() if minute < 1800} == {None}
+    assert all(1800 <= age <= 7200 for minute, age in ages.items() if minute >= 1800)
+    assert all(3600 <= age <= 7200 for minute, age in ages.items() if minute >= 3600)
+    assert space["comparable"](kept, 10) == kept, "the clock went back, and the check of the clock has to see it"
+    assert space["following"](kept, 10, {}) == {"at": 10, "counters": {}, "series": {}}
+
+
+def test_a_history_that_is_none_is_told_and_begun_anew(program):
+    (program.place / "kept").mkdir()
+    (program.place / "kept" / "history.json").write_text("{")
+    told = json.loads(program({}, "--json").stdout)
+    assert "begun anew" in told["problems"][0]
+    assert json.loads((program.place / "kept" / "history.json").read_text())["series"]
+
+
+# --- the dashboard ---
+
+DASHBOARD = json.loads((ROOT / "roles" / "monitoring" / "files" / "grafana-dashboard.json").read_text())
+
+
+def test_the_dashboard_takes_any_data_source():
+    variables = {one["name"]: one for one in DASHBOARD["templating"]["list"]}
+    assert variables["datasource"]["type"] == "datasource" and variables["datasource"]["query"] == "prometheus"
+    asked = [*DASHBOARD["panels"], *(each for panel in DASHBOARD["panels"] for each in panel.get("targets", [])), *DASHBOARD["annotations"]["list"]]
+    asked += [one for one in variables.values() if one["type"] == "query"]
+    assert {one["datasource"]["uid"] for one in asked if one.get("type") != "row"} == {"${datasource}"}
+    assert DASHBOARD.get("id") is None
+
+
+def test_the_dashboards_panels_do_not_cover_one_another():
+    taken = set()
+    for panel in DASHBOARD["panels"]:
+        place = panel["gridPos"]
+        cells = {(x, y) for x in range(place["x"], place["x"] + place["w"]) for y in range(place["y"], place["y"] + place["h"])}
+        assert not cells & taken and place["x"] + place["w"] <= 24, panel["title"]
+        taken |= cells
+    numbers = [panel["id"] for panel in DASHBOARD["panels"]]
+    assert len(set(numbers)) == len(numbers)
+
+
+def test_the_dashboard_shows_each_area_of_the_platform():
+    titles = {panel["title"] for panel in DASHBOARD["panels"] if panel["type"] == "row"}
+    assert titles == {"Platform", "Checks, with their limits", "PostgreSQL", "Network and QoS", "Disk and system"}
