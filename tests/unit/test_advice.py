@@ -360,6 +360,9 @@ def test_settings_against_the_load():
 
     assert found(checkpoints_timed=100, checkpoints_requested=60) == [("max_wal_size", "2048MB")]
     assert found(checkpoints_timed=100, checkpoints_requested=10) == found(checkpoints_timed=1, checkpoints_requested=5) == []
+    # Most were asked for by somebody else.
+    assert found(checkpoints_timed=100, checkpoints_requested=60, wal_bytes=10 * 512 * MIB) == []
+    assert found(checkpoints_timed=100, checkpoints_requested=60, wal_bytes=90 * 512 * MIB) == [("max_wal_size", "2048MB")]
     assert found(temporary_bytes=30 * 1024 * MIB) == [("work_mem", "8MB")]
     assert found(temporary_bytes=3 * 1024 * MIB) == []
 

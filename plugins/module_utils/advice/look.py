@@ -22,15 +22,15 @@ MIB = model.MIB
 LOOKED_INTO, LOOKED_INTO_MOST = 20, 1024 * MIB
 
 INDEXES = f"""
-SELECT i.indexrelid::int8, i.indrelid::int8, n.nspname::text, c.relname::text, tc.relname::text, am.amname::text,
+SELECT i.indexrelid::int8, i.indrelid::int8, n.nspname::text, c.relname::text, tc.relname::text AS of_table, am.amname::text,
        i.indkey::text, i.indclass::text, i.indcollation::text, i.indoption::text, i.indnkeyatts::int,
        CASE WHEN i.indexprs IS NULL THEN '{{}}'::text[] ELSE
-         ARRAY(SELECT pg_get_indexdef(i.indexrelid, k + 1, false) FROM generate_series(0, i.indnkeyatts - 1) k WHERE i.indkey[k] = 0) END,
-       coalesce(pg_get_expr(i.indpred, i.indrelid), ''), i.indisunique,
+         ARRAY(SELECT pg_get_indexdef(i.indexrelid, k + 1, false) FROM generate_series(0, i.indnkeyatts - 1) k WHERE i.indkey[k] = 0) END AS expressions,
+       coalesce(pg_get_expr(i.indpred, i.indrelid), '') AS predicate, i.indisunique,
        i.indisprimary OR i.indisreplident OR i.indisclustered OR c.relispartition
-         OR EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid),
-       i.indisvalid AND i.indisready, coalesce(s.idx_scan, 0)::int8, c.relpages::float8 * 8192,
-       coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::bool, false)
+         OR EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid) AS bound,
+       i.indisvalid AND i.indisready AS valid, coalesce(s.idx_scan, 0)::int8 AS scans, c.relpages::float8 * 8192 AS size,
+       coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::bool, false) AS nulls_alike
   FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_class tc ON tc.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace
   JOIN pg_am am ON am.oid = c.relam LEFT JOIN pg_stat_user_indexes s ON s.indexrelid = i.indexrelid
  WHERE c.relkind = 'i' AND {OURS}
@@ -54,35 +54,37 @@ SELECT c.oid::int8, n.nspname::text, c.relname::text, greatest(c.reltuples, 0)::
   JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped JOIN pg_type t ON t.oid = a.atttypid
   LEFT JOIN pg_stats s ON s.schemaname = n.nspname AND s.tablename = c.relname AND s.attname = a.attname AND NOT s.inherited
 """
-# Widths by the statistics; only relations that can be above the least size at all.
+# Widths by the statistics, which are read once and not for each table: pg_stats asks for the rights to each column.
 SPACE = f"""
-SELECT 'table', n.nspname::text, c.relname::text, c.relpages::float8, c.reltuples::float8, w.width, w.columns, w.nulls,
-       coalesce((SELECT option_value::int FROM pg_options_to_table(c.reloptions) WHERE option_name = 'fillfactor'), 100), c.oid::int8, w.known
-  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, LATERAL (
-       SELECT coalesce(sum((1 - s.null_frac) * s.avg_width), 0)::float8 AS width, count(*)::int AS columns,
-              coalesce(bool_or(s.null_frac > 0), false) AS nulls, count(s.attname) = count(*) AS known
-         FROM pg_attribute a LEFT JOIN pg_stats s
-           ON s.schemaname = n.nspname AND s.tablename = c.relname AND s.attname = a.attname AND NOT s.inherited
-        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) w
- WHERE c.relkind IN ('r', 'm') AND c.reltuples >= 0 AND c.relpages >= %s AND {OURS}
-UNION ALL
-SELECT 'index', n.nspname::text, c.relname::text, c.relpages::float8, c.reltuples::float8, w.width, w.columns, false,
-       coalesce((SELECT option_value::int FROM pg_options_to_table(c.reloptions) WHERE option_name = 'fillfactor'), 90), c.oid::int8, w.known
-  FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_class tc ON tc.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-  JOIN pg_am am ON am.oid = c.relam AND am.amname = 'btree', LATERAL (
-       SELECT coalesce(sum((1 - s.null_frac) * s.avg_width), 0)::float8 AS width, count(*)::int AS columns, count(s.attname) = count(*) AS known
-         FROM pg_attribute ia
-         LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[ia.attnum - 1]
-         LEFT JOIN pg_stats s ON s.schemaname = n.nspname AND s.tablename = CASE WHEN a.attname IS NULL THEN c.relname ELSE tc.relname END
-          AND s.attname = coalesce(a.attname, ia.attname) AND NOT s.inherited
-        WHERE ia.attrelid = c.oid AND ia.attnum > 0) w
- WHERE c.relkind = 'i' AND i.indisvalid AND c.reltuples >= 0 AND c.relpages >= %s AND {OURS}
+WITH known AS MATERIALIZED (
+       SELECT schemaname, tablename, attname, null_frac, avg_width FROM pg_stats WHERE NOT inherited),
+     large AS MATERIALIZED (
+       SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpages, c.reltuples, c.reloptions FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relkind IN ('r', 'm', 'i') AND c.reltuples >= 0 AND c.relpages >= %s AND {OURS}),
+     columns AS (
+       SELECT l.oid, l.nspname, l.relname AS name, a.attname AS attname FROM large l JOIN pg_attribute a ON a.attrelid = l.oid
+        WHERE l.relkind <> 'i' AND a.attnum > 0 AND NOT a.attisdropped
+       UNION ALL
+       SELECT l.oid, l.nspname, CASE WHEN a.attname IS NULL THEN l.relname ELSE tc.relname END, coalesce(a.attname, ia.attname)
+         FROM large l JOIN pg_index i ON i.indexrelid = l.oid AND i.indisvalid JOIN pg_class tc ON tc.oid = i.indrelid
+         JOIN pg_class c ON c.oid = l.oid JOIN pg_am am ON am.oid = c.relam AND am.amname = 'btree'
+         JOIN pg_attribute ia ON ia.attrelid = l.oid AND ia.attnum > 0
+         LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[ia.attnum - 1]),
+     widths AS (
+       SELECT c.oid, sum((1 - k.null_frac) * k.avg_width)::float8 AS width, count(*)::int AS columns, bool_or(k.null_frac > 0) AS nulls
+         FROM columns c LEFT JOIN known k ON k.schemaname = c.nspname AND k.tablename = c.name AND k.attname = c.attname
+        GROUP BY c.oid HAVING count(k.attname) = count(*))
+SELECT CASE l.relkind WHEN 'i' THEN 'index' ELSE 'table' END AS kind, l.nspname::text, l.relname::text, l.relpages::float8, l.reltuples::float8,
+       w.width, w.columns, w.nulls, coalesce((SELECT option_value::int FROM pg_options_to_table(l.reloptions) WHERE option_name = 'fillfactor'),
+       CASE l.relkind WHEN 'i' THEN 90 ELSE 100 END) AS fill, l.oid::int8
+  FROM large l JOIN widths w ON w.oid = l.oid
 """
 NEVER_ANALYSED = f"""
+WITH known AS MATERIALIZED (SELECT DISTINCT schemaname, tablename FROM pg_stats)
 SELECT n.nspname::text, c.relname::text, pg_relation_size(c.oid)::float8
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_stat_user_tables s ON s.relid = c.oid
- WHERE c.relkind IN ('r', 'm') AND {OURS} AND s.last_analyze IS NULL AND s.last_autoanalyze IS NULL
-   AND NOT EXISTS (SELECT FROM pg_stats p WHERE p.schemaname = n.nspname AND p.tablename = c.relname)
+  LEFT JOIN known k ON k.schemaname = n.nspname AND k.tablename = c.relname
+ WHERE c.relkind IN ('r', 'm') AND {OURS} AND s.last_analyze IS NULL AND s.last_autoanalyze IS NULL AND k.tablename IS NULL
    AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
    AND pg_relation_size(c.oid) >= %s AND has_table_privilege(c.oid, 'SELECT')
 """
@@ -250,6 +252,7 @@ class Looker:
         """(statement, its plan, seconds in all, its search_path) of those that can be planned."""
         planned = []
         refused: collections.Counter = collections.Counter()
+        foreign = 0
         user = self.session.value("SELECT current_user::text")
         foldable = self.session.value(FOLDABLE)
         for query, total, role, dummy_calls, dummy_mean, own_path in rows:
@@ -257,9 +260,7 @@ class Looker:
             if not sql:
                 continue
             if foldable and role != user:
-                refused[
-                    f"the planner might call {foldable}, which is no superuser's, with the rights of {user}: make it VOLATILE or a superuser's"
-                ] += 1
+                foreign += 1
                 continue
             searched = re.sub(r'"?\$user"?', lambda dummy, name=role: identifier(name), own_path or path)
             try:
@@ -269,8 +270,13 @@ class Looker:
                 continue
             planned.append((sql, plan, total / 1000, searched))
         self.found.explained = len(planned)
-        for reason, number in refused.most_common(5):
-            self.found.problems.append(f"statements: {number} could not be planned: {reason}")
+        # A type that only the parameter's value tells, a table that is gone: nobody can mend that.
+        self.found.notes += [f"{number} statements could not be planned: {reason}" for reason, number in refused.most_common(3)]
+        if foreign:
+            self.found.problems.append(
+                f"statements: {foreign} were not planned: the planner might call {foldable}, which is no superuser's, with the rights of {user};"
+                " make it VOLATILE or a superuser's"
+            )
         return planned
 
     def _plan(self, sql: str, path: str) -> dict:
@@ -415,7 +421,7 @@ class Looker:
     def _settings(self, days: float) -> None:
         known = {
             row[0]: settings.Setting(*row)
-            for row in self.session.rows("SELECT name, coalesce(setting, ''), coalesce(unit, ''), source FROM pg_settings")
+            for row in self.session.rows("SELECT name, coalesce(setting, '') AS setting, coalesce(unit, '') AS unit, source FROM pg_settings")
         }
         if self.session.version >= 17:
             sql = "SELECT num_timed, num_requested, stats_reset FROM pg_stat_checkpointer"
@@ -423,10 +429,14 @@ class Looker:
             sql = "SELECT checkpoints_timed, checkpoints_req, stats_reset FROM pg_stat_bgwriter"
         timed, requested, dummy = self.session.rows(sql)[0]
         written = self.session.value("SELECT temp_bytes::float8 FROM pg_stat_database WHERE datname = current_database()")
+        wal = None
+        with contextlib.suppress(Refused):
+            # From PostgreSQL 14 on.
+            wal = self._try(lambda: self.session.value("SELECT wal_bytes::float8 FROM pg_stat_wal"))
         if not self.wanted.settings:
             self.found.notes.append("settings are not compared with the host's size: nobody said what it asks for (expected_settings)")
         self.found.advice += settings.sized(known, self.wanted.settings)
-        self.found.advice += settings.loaded(known, settings.Counters(days, timed, requested, written or 0))
+        self.found.advice += settings.loaded(known, settings.Counters(days, timed, requested, written or 0, wal))
         rows = self.session.rows(
             "SELECT schemaname::text, relname::text, n_live_tup, n_dead_tup,"
             " coalesce(to_char(greatest(last_vacuum, last_autovacuum), 'YYYY-MM-DD HH24:MI'), '') FROM pg_stat_user_tables WHERE n_dead_tup >= 10000"
@@ -437,10 +447,9 @@ class Looker:
 
     def _bloat(self) -> None:
         least = self.wanted.least_size / space.PAGE
-        rows = self.session.rows(SPACE, (least, least))
-        relations = [(space.Relation(*row[:9]), row[9], row[10]) for row in rows]
+        relations = [(space.Relation(*row[:9]), row[9]) for row in self.session.rows(SPACE, (max(least, 1),))]
         suspects = sorted(
-            ((space.empty(one), one, oid) for one, oid, known in relations if known and space.empty(one) >= self.wanted.least_size),
+            ((space.empty(one), one, oid) for one, oid in relations if space.empty(one) >= self.wanted.least_size),
             key=lambda each: -each[0],
         )
         place = self.extensions.get("pgstattuple")

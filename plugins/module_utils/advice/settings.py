@@ -61,6 +61,7 @@ class Counters:
     checkpoints_timed: int = 0
     checkpoints_requested: int = 0
     temporary_bytes: float = 0.0
+    wal_bytes: t.Optional[float] = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,14 +141,18 @@ def loaded(settings: t.Mapping[str, Setting], counters: Counters) -> list[Advice
     given = []
     checkpoints = counters.checkpoints_timed + counters.checkpoints_requested
     size = settings.get("max_wal_size")
-    if size and checkpoints >= 10 and counters.checkpoints_requested > 0.2 * checkpoints:
-        part = 100 * counters.checkpoints_requested / checkpoints
+    early: float = counters.checkpoints_requested
+    if size and counters.wal_bytes is not None:
+        # Backups and CREATE DATABASE ask for some, too; one for WAL comes after half of max_wal_size at the earliest.
+        early = min(early, counters.wal_bytes // (0.5 * (amount(size.value, size.unit) or 1)))
+    if size and checkpoints >= 10 and early > 0.2 * checkpoints:
+        part = 100 * early / checkpoints
         sql, declaration = change(size.name, f"{2 * (amount(size.value, size.unit) or 0) / MIB:.0f}MB")
         given.append(
             Advice(
                 "setting",
                 size.name,
-                f"{counters.checkpoints_requested} of {checkpoints} checkpoints came early because {shown(size)} of WAL were full",
+                f"{early:.0f} of {checkpoints} checkpoints came early because {shown(size)} of WAL were full",
                 part,
                 "% of the checkpoints",
                 sql,
