@@ -292,8 +292,9 @@ def unused_indexes(host):
     if age < 28 * 86400:
         raise Skipped(f"the statistics are {age / 86400:.1f} days old; four weeks are needed")
     rows = host.database.rows(
-        "SELECT format('%I.%I', s.schemaname, s.indexrelname), pg_relation_size(s.indexrelid)::float8 FROM pg_stat_user_indexes s"
-        " JOIN pg_index i USING (indexrelid) WHERE s.idx_scan = 0 AND NOT i.indisunique AND pg_relation_size(s.indexrelid) > 10485760 ORDER BY 2 DESC"
+        "SELECT format('%I.%I', s.schemaname, s.indexrelname), c.relpages::float8 * 8192 FROM pg_stat_user_indexes s"
+        " JOIN pg_index i USING (indexrelid) JOIN pg_class c ON c.oid = s.indexrelid"
+        " WHERE s.idx_scan = 0 AND NOT i.indisunique AND c.relpages > 1280 ORDER BY 2 DESC"
     )
     size = sum(row[1] for row in rows) / MIB
     return Reading(size, f"nobody uses {listed([row[0] for row in rows])}" if rows else "all large indexes are used")
@@ -324,7 +325,8 @@ def duplicate_indexes(host):
     rows = host.database.rows(
         "SELECT format('%I and %I on %s', min(c.relname), max(c.relname), i.indrelid::regclass) FROM pg_index i"
         " JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
-        f" WHERE i.indisvalid AND pg_relation_size(i.indexrelid) > 1048576 AND {OURS}"
+        # The size as VACUUM and ANALYZE saw it: to ask for it opens each index, and waits where one is locked.
+        f" WHERE i.indisvalid AND c.relpages > 128 AND {OURS}"
         " GROUP BY i.indrelid, i.indkey::text, i.indclass::text, i.indoption::text, i.indcollation::text, pg_get_expr(i.indexprs, i.indrelid),"
         " pg_get_expr(i.indpred, i.indrelid), c.relam, i.indnkeyatts"
         " HAVING count(*) > 1 AND count(*) FILTER (WHERE NOT i.indisunique) > 0 ORDER BY 1"
