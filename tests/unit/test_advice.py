@@ -211,6 +211,7 @@ def test_twice():
     assert advised(index("a", 1), index("b", 1)) == {("duplicate_index", "b")}
     assert advised(index("a", 1), index("b", 1, unique=True)) == {("duplicate_index", "a")}
     assert advised(index("a", 1, unique=True), index("b", 1, unique=True, bound=True)) == {("duplicate_index", "a")}
+    assert advised(index("a", 1), index("b", 1, size=MIB / 2)) == set()
     assert advised(index("a", 1), index("b", 1, scans=50)) == {("duplicate_index", "a")}
     assert advised(index("a", 1, unique=True, bound=True), index("b", 1, unique=True, bound=True)) == set()
 

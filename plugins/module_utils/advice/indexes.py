@@ -97,6 +97,9 @@ def advice(
 
     def add(kind: str, one: Index, why: str, note: str = "") -> None:
         gone.add(one.oid)
+        # What is there twice costs each write, but with less than a MiB nobody notices.
+        if one.size < min(least, MIB):
+            return
         if one.schema == declared_schema:
             note = "; ".join(filter(None, ["take it out of the declaration first, if it is there: the next run would make it again", note]))
         given.append(Advice(kind, one.shown, why, one.size / MIB, "MiB", one.drop, note=note))
