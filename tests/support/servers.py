@@ -35,6 +35,7 @@ export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
 apt-get install -qq --no-install-recommends postgresql
 version=$(ls /etc/postgresql)
+apt-get install -qq --no-install-recommends postgresql-$version-hypopg
 cat > /etc/postgresql/$version/main/conf.d/tests.conf <<END
 listen_addresses = '*'
 fsync = off
@@ -47,6 +48,7 @@ max_wal_size = 8GB
 checkpoint_timeout = 1h
 deadlock_timeout = 300ms
 log_lock_waits = on
+shared_preload_libraries = pg_stat_statements
 END
 echo 'host all all all scram-sha-256' >> /etc/postgresql/$version/main/pg_hba.conf
 systemctl restart postgresql@$version-main

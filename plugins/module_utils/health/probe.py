@@ -146,7 +146,12 @@ class Database:
             psycopg2.extensions.set_wait_callback(self._wait)
             try:
                 self.session = self._connect()
-                self.session.run("SET default_transaction_read_only = on; SET statement_timeout = '4s'; SET lock_timeout = '1s'")
+                # Less than the check has: the server ends one slow query before we give up the connection that all of them share.
+                whole = int(800 * float(self.host.options.get("time_limit") or 5))
+                self.session.run(
+                    "SET default_transaction_read_only = on;"
+                    f" SET statement_timeout = {max(whole, 100)}; SET lock_timeout = {max(min(whole // 2, 1000), 50)}"
+                )
             except TimeOver:
                 self.trouble = "PostgreSQL did not answer in time"
                 raise
@@ -232,6 +237,7 @@ class Crm:
         self.name = given["url"].split("//", 1)[-1].split("/", 1)[0].rsplit(":", 1)[0]
         self.address = given.get("address") or "127.0.0.1"
         self.authorization = ""
+        self.trouble = ""
 
     def context(self, verify: bool = True) -> ssl.SSLContext:
         context = ssl.create_default_context()
@@ -248,6 +254,8 @@ class Crm:
             headers["Authorization"] = self.authorization
         connection = _Connection(self.name, self.address, self.context(verify), self.host.left)
         try:
+            with self._reaching():
+                connection.connect()
             connection.request(method, path, body, headers)
             answer = connection.getresponse()
             return answer.status, answer.read()
@@ -256,9 +264,20 @@ class Crm:
         finally:
             connection.close()
 
+    @contextlib.contextmanager
+    def _reaching(self) -> t.Iterator[None]:
+        """A web server that does not even greet costs one check its time; those that follow are told at once."""
+        if self.trouble:
+            raise OSError(self.trouble)
+        try:
+            yield
+        except (socket.timeout, TimeOver):
+            self.trouble = f"{self.name} did not answer in time"
+            raise TimeOver from None
+
     def certificate(self) -> bytes:
         """The certificate that the CRM shows, in DER, valid or not."""
-        with socket.create_connection((self.address, 443), self.host.left) as plain:
+        with self._reaching(), socket.create_connection((self.address, 443), self.host.left) as plain:
             with self.context(False).wrap_socket(plain, server_hostname=self.name) as secure:
                 return secure.getpeercert(True) or b""
 
