@@ -23,7 +23,7 @@ def devices(dummy) -> list:
     return found
 
 
-@check("qos_qdisc", "qos", cure=f"systemctl restart {UNIT}")
+@check("qos_qdisc", "qos", cure=f"systemctl restart {UNIT}", repair="restore_shaping")
 def qdisc(host):
     """The shaper is on each of its interfaces"""
     bad = []
