@@ -260,6 +260,18 @@ def test_the_oldest_tables_first():
     assert not planned("vacuum_wraparound", [(Database("crm", True, HALF - 9), [])]).steps
 
 
+def test_time_that_is_over_ends_it_and_the_next_run_goes_on(monkeypatch):
+    clock = iter([0, 0, 9, 11, 11])
+    monkeypatch.setattr(wraparound.time, "monotonic", lambda: next(clock))
+    one, vacuumed = registry.REGISTRY["vacuum_wraparound"], []
+    monkeypatch.setattr(one, "vacuum", lambda dummy, step, seconds, outcome: vacuumed.append((step.text, seconds)))
+    monkeypatch.setattr(one, "settle", lambda *dummy: None)
+    outcome = registry.Outcome([registry.Step(name, "vacuum") for name in "abc"])
+    one.carry_out(types.SimpleNamespace(options={**OPTIONS, "max_seconds": 10}), [], outcome)
+    assert vacuumed == [("a", 10), ("b", 1)] and texts(outcome) == ["a", "b"]
+    assert outcome.notes == ["max_seconds (10) is over, 1 tables are left; run it again"] and outcome.facts["planned"] == 3
+
+
 # -- slots
 
 
