@@ -24,7 +24,7 @@ PATTERNS = (
     "crm-platform*.timer",
 )
 CRM = ("crm-platform.service", "crm-platform-worker.service", "crm-platform-cron.service", "nginx.service")
-PROPERTIES = (*units.PROPERTIES, "SubState", "Result", "Type", "NRestarts", "Job")
+PROPERTIES = (*units.PROPERTIES, "SubState", "Result", "Type", "RemainAfterExit", "ConditionResult", "ConditionTimestampMonotonic")
 SETTLE = 1.5  # seconds after which a service that ends at once has ended
 
 
@@ -53,7 +53,12 @@ def why_down(properties: t.Mapping[str, str]) -> str:
         return f"failed: {properties.get('Result') or 'no reason given'}"
     if active == "activating" and sub == "auto-restart":
         return f"ends again and again: {properties.get('Result') or 'no reason given'}"
-    return "stopped" if active == "inactive" else ""
+    if active != "inactive":
+        return ""
+    ended = properties.get("Type") == "oneshot" and properties.get("RemainAfterExit") == "no"
+    unwanted = properties.get("ConditionResult") == "no" and properties.get("ConditionTimestampMonotonic", "0") != "0"
+    # It has done its work, or a condition of its own keeps it down.
+    return "" if ended or unwanted else "stopped"
 
 
 @repair("restart_services", "Start units of the platform that are down", ("crm_answers", "crm_units", "db_up", "failed_units"))
