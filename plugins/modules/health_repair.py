@@ -206,7 +206,7 @@ repairs:
     facts:
       description:
         - Numbers of the repair. C(freed_bytes) of V(clear_logs); C(before) and C(after), per cent by database, and C(planned), the number of
-          tables, of V(vacuum_wraparound); C(digest) of V(restore_firewall).
+          tables, and C(finished), whether all of them were done, of V(vacuum_wraparound); C(digest) of V(restore_firewall).
       type: dict
   sample:
     - repair: rebuild_invalid_indexes

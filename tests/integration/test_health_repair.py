@@ -65,6 +65,7 @@ tc class del dev shp0 classid 1:20 || tc qdisc del dev shp0 root
 mkdir -p /var/log/nginx && cd /var/log/nginx && echo live > access.log && echo old > access.log.1
 head -c 300000 /dev/urandom > access.log.2.gz && cp access.log.2.gz access.log.3.gz && touch -d '20 days ago' access.log access.log.1 access.log.3.gz
 ln -sf /etc/passwd /var/log/nginx/link.gz
+for number in 1 2 3; do logger "line $number"; journalctl --rotate; done
 """
 LOOK = """
 systemctl is-active crm-platform-worker crm-platform-cron crm-platform-other crm-platform-firewall crm-platform-qos crm-platform-qos-shp0
@@ -100,7 +101,7 @@ class Repaired:
         return plays.run(self.directory, play, plays.inventory(self.host.name), *arguments, timeout=120)
 
     def repair(self, *arguments, **options):
-        return self.call("health_repair", {"repairs": REPAIRS, "wait": 10, **options}, *arguments)
+        return self.call("health_repair", {"repairs": REPAIRS, "wait": 10, "journal_size": 1, **options}, *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +154,7 @@ def test_only_old_packed_logs_are_gone(repaired):
     left = repaired.host.sh("ls /var/log/nginx").split()
     assert left == ["access.log", "access.log.1", "access.log.2.gz", "link.gz"] and repaired.host.sh("cat /etc/passwd")
     assert of(repaired.done, "clear_logs")["facts"]["freed_bytes"] >= 300_000
+    assert of(repaired.done, "clear_logs")["steps"][0].startswith("journalctl --vacuum-size=1M --vacuum-time=30d (")
     refused = repaired.repair(log_directories=["/var/lib/postgresql"])
     assert refused.rc != 0 and refused.failure.startswith("log_directories: /var/lib/postgresql is not below /var/log")
 
@@ -233,6 +235,8 @@ def test_a_rebuild_that_was_killed_is_taken_up_again(server, table):
         time.sleep(0.1)
     running.kill()
     running.communicate()
+    building = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'REINDEX%%' AND datname = %s"
+    server.host.wait_for("the server to notice", lambda: not server.run(table, building, [table])[0][0], 20)
     blocker.rollback()
     blocker.close()
     done = repair(server, table, "rebuild_invalid_indexes")

@@ -171,6 +171,8 @@ def test_units_that_are_down_are_started_in_order():
             "crm-platform-firewall.service": unit("active", "exited"),
             "postgresql@15-main.service": unit("inactive", "dead", "enabled-runtime"),
             "crm-platform-qos.service": unit("activating", "start"),
+            "crm-platform-once.service": unit("inactive", "dead", Type="oneshot", RemainAfterExit="no"),
+            "pgbackrest.service": unit("inactive", "dead", ConditionResult="no", ConditionTimestampMonotonic="12"),
         },
     )
     assert texts(outcome) == [
@@ -269,7 +271,7 @@ def test_time_that_is_over_ends_it_and_the_next_run_goes_on(monkeypatch):
     outcome = registry.Outcome([registry.Step(name, "vacuum") for name in "abc"])
     one.carry_out(types.SimpleNamespace(options={**OPTIONS, "max_seconds": 10}), [], outcome)
     assert vacuumed == [("a", 10), ("b", 1)] and texts(outcome) == ["a", "b"]
-    assert outcome.notes == ["max_seconds (10) is over, 1 tables are left; run it again"] and outcome.facts["planned"] == 3
+    assert outcome.notes == ["max_seconds (10) is over, 1 tables are left; run it again"] and outcome.facts == {"planned": 3, "finished": False}
 
 
 # -- slots

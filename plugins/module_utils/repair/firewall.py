@@ -33,9 +33,8 @@ class RestoreFirewall(Repair):
             return []
         steps, live, wanted = [], found["live"], found["wanted"]
         if not live.exists:
-            steps.append(
-                Step(f"load table {TABLE} from {RULESET} (it is absent: everything is open)", "load", (), "", nft.comparable(found["content"]))
-            )
+            after = nft.comparable(wanted.listing) if wanted else found["content"]
+            steps.append(Step(f"load table {TABLE} from {RULESET} (it is absent: everything is open)", "load", (), "", after))
         elif wanted is None:
             outcome.notes.append("no right to make a network namespace: whether the live table is the confirmed one cannot be told")
         elif digest(wanted.listing) != digest(live.listing):
