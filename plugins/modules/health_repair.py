@@ -205,7 +205,7 @@ repairs:
       elements: str
     facts:
       description:
-        - Numbers of the repair. C(freed_bytes) of V(clear_logs); C(before) and C(after), per cent by database, and C(planned), the number of
+        - Numbers of the repair. C(freed_bytes) of V(clear_logs); C(before) and C(after), the age by database, C(planned), the number of
           tables, and C(finished), whether all of them were done, of V(vacuum_wraparound); C(digest) of V(restore_firewall).
       type: dict
   sample:

@@ -71,7 +71,7 @@ LOOK = """
 systemctl is-active crm-platform-worker crm-platform-cron crm-platform-other crm-platform-firewall crm-platform-qos crm-platform-qos-shp0
 nft -s list table inet crm_platform | sed 's/ expires [^ ,}]*//'; nft -s list table inet crm_platform_qos
 tc qdisc show dev shp0; tc -d class show dev shp0 | sort
-ls /var/log/nginx
+ls /var/log/nginx 2>/dev/null || true
 """
 
 
@@ -189,7 +189,7 @@ def process(server, database, *repairs, check=False, **options):
 
 def repair(*arguments, **options):
     out, err = process(*arguments, **options).communicate(timeout=120)
-    assert out.startswith("{"), err
+    assert out.lstrip().startswith("{"), err
     return json.loads(out)
 
 

@@ -60,7 +60,7 @@ class VacuumWraparound(Repair):
         for database in host.session().rows(DATABASES):
             old = database.age >= floor(host.options)
             found.append((database, host.session(database.name).rows(TABLES) if old and database.open else []))
-        outcome.facts["before"] = {database.name: percent(database.age) for database, dummy in found}
+        outcome.facts["before"] = {database.name: database.age for database, dummy in found}
         return found
 
     def plan(self, found, options, outcome):
@@ -121,7 +121,9 @@ class VacuumWraparound(Repair):
 
     def settle(self, host, found, outcome):
         after = host.session().rows(DATABASES)
-        outcome.facts["after"] = {database.name: percent(database.age) for database in after}
+        outcome.facts["after"] = {database.name: database.age for database in after}
+        worst = max(after, key=lambda database: database.age if database.open else -1)
+        outcome.notes.append(f"the oldest is {worst.name} now, at {percent(worst.age):g} %")
         old = [database for database in after if database.open and database.age >= floor(host.options)]
         # What is done by the next run is no failure of this one.
         if old and outcome.facts["finished"] and not outcome.left:
