@@ -282,7 +282,10 @@ def test_only_the_named_dead_slot_goes():
     assert texts(planned("drop_dead_slot", found, slot="dead", confirm="dead")) == ["drop the physical slot dead, which keeps 5 MiB of WAL"]
     for given, word in [
         ({"slot": "dead", "confirm": ""}, "confirm is empty"),
-        ({"slot": "", "confirm": ""}, "slot is empty; name the one to drop in slot and in confirm. Nobody reads dead (keeps 5 MiB of WAL)"),
+        (
+            {"slot": "", "confirm": ""},
+            "slot is empty; name the one to drop in slot and in confirm (-e repair_slot=NAME -e repair_confirm=NAME). Nobody reads dead (keeps 5 MiB of WAL)",
+        ),
         ({"slot": "alive", "confirm": "alive"}, "is read by process 77"),
     ]:
         with pytest.raises(registry.RepairError, match=re.escape(word)):

@@ -31,7 +31,9 @@ class DropDeadSlot(Repair):
         dead = ", ".join(f"{one.name} (keeps {one.kept / 1024**2:.0f} MiB of WAL)" for one in found if not one.active)
         if not slot:
             if dead:
-                raise RepairError(f"slot is empty; name the one to drop in slot and in confirm. Nobody reads {dead}")
+                raise RepairError(
+                    f"slot is empty; name the one to drop in slot and in confirm (-e repair_slot=NAME -e repair_confirm=NAME). Nobody reads {dead}"
+                )
             return []
         one = next((one for one in found if one.name == slot), None)
         if one is None:
@@ -41,7 +43,7 @@ class DropDeadSlot(Repair):
             raise RepairError(f"slot: {slot} is read by process {one.pid}; it is not dead. Stop its reader first if it shall go")
         if options["confirm"] != slot:
             raise RepairError(
-                f"confirm is empty; dropping {slot} cannot be taken back, and its reader has to be made anew. Nobody reads {dead}. Write its name in confirm"
+                f"confirm is empty; dropping {slot} cannot be taken back, and its reader has to be made anew. Nobody reads {dead}. Write its name in confirm (-e repair_confirm={slot})"
             )
         size = f"{one.kept / 1024**2:.0f} MiB of WAL"
         return [Step(f"drop the {one.kind} slot {slot}, which keeps {size}", "drop", (slot,), f"{slot}: not active, keeps {size}", "")]
