@@ -115,5 +115,8 @@ def explained(error: t.Any) -> str:
     if code == "23505":
         return f"{message}; rows are there twice: make them unique, then run the repair again"
     if code in (postgres.LOCK_NOT_AVAILABLE, postgres.QUERY_CANCELED):
-        return f"{message}; a transaction is in the way (see db_idle_in_transaction, db_longest_query): run again when it has ended, or raise lock_timeout (-e repair_lock_timeout=SECONDS)"
+        return (
+            f"{message}; a transaction is in the way (see db_idle_in_transaction, db_longest_query): run again when it has ended,"
+            " or raise lock_timeout (-e repair_lock_timeout=SECONDS)"
+        )
     return message

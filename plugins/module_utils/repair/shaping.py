@@ -22,7 +22,7 @@ RULES, TABLE = f"{DIRECTORY}/qos.nft", nft.Table("inet", "crm_platform_qos")
 _KEY = re.compile(r"match u32 0x([0-9a-f]+) 0x([0-9a-f]+) at (\d+)")
 
 
-def options(words: t.Sequence[str]) -> tuple:
+def pairs(words: t.Sequence[str]) -> tuple:
     """('limit', '100', 'ecn') -> (('limit', '100'), ('ecn', ''))."""
     found: list[tuple] = []
     for word in words:
@@ -63,9 +63,9 @@ def trees(text: str) -> dict[str, Tree]:
             rest = words[words.index("handle") + 2 :]
             if "root" in words and values["handle"] == ROOT:
                 htb = rest[0] == "htb"
-                one.update(kind=rest[0], default=values["default"] if htb else "", options=() if htb else options(rest[1:]))
+                one.update(kind=rest[0], default=values["default"] if htb else "", options=() if htb else pairs(rest[1:]))
             elif "parent" in words:
-                one["leaves"].append(Leaf(values["parent"], values["handle"], rest[0], options(rest[1:])))
+                one["leaves"].append(Leaf(values["parent"], values["handle"], rest[0], pairs(rest[1:])))
         elif words[0] == "filter" and "ingress" not in words:
             keys = tuple((int(offset), int(value, 16), int(mask, 16)) for value, mask, offset in _KEY.findall(line))
             one["filters"].append(Filter(int(values["pref"]), values["protocol"], keys, values["flowid"]))
@@ -110,7 +110,7 @@ class RestoreShaping(Repair):
         found["units"] = {name: host.run(["systemctl", "is-active", name])[1].strip() for name in names} if found["devices"] or found["rules"] else {}
         return found
 
-    def plan(self, found, options_, outcome):
+    def plan(self, found, options, outcome):
         if not found["units"]:
             outcome.notes.append("the platform shapes no traffic on this host")
             return []

@@ -43,7 +43,8 @@ class DropDeadSlot(Repair):
             raise RepairError(f"slot: {slot} is read by process {one.pid}; it is not dead. Stop its reader first if it shall go")
         if options["confirm"] != slot:
             raise RepairError(
-                f"confirm is empty; dropping {slot} cannot be taken back, and its reader has to be made anew. Nobody reads {dead}. Write its name in confirm (-e repair_confirm={slot})"
+                f"confirm is empty; dropping {slot} cannot be taken back, and its reader has to be made anew. Nobody reads {dead}."
+                f" Write its name in confirm (-e repair_confirm={slot})"
             )
         size = f"{one.kept / 1024**2:.0f} MiB of WAL"
         return [Step(f"drop the {one.kind} slot {slot}, which keeps {size}", "drop", (slot,), f"{slot}: not active, keeps {size}", "")]
