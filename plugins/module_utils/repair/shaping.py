@@ -84,6 +84,9 @@ def differences(text: str, device: str, lives: t.Mapping[str, Live]) -> list[str
         if not live.exists:
             found.append(f"{name} does not exist")
             continue
+        if planning.rebuild_reason(tree, live):
+            found.append(f"{name}: {planning.rebuild_reason(tree, live)}")
+            continue
         found += sorted({f"{step.line.split(' rate ')[0].split(' protocol ')[0]}: {step.reason}" for step in planning.plan(tree, live)})[:3]
     if f"dev {device} ingress" in text and not lives[device].arrival:
         found.append(f"what comes in on {device} is not led to {ifb_name(device)}")
