@@ -93,7 +93,7 @@ def differences(text: str, device: str, lives: t.Mapping[str, Live]) -> list[str
     return found
 
 
-@repair("restore_shaping", "Put the classes of traffic back", ("qos_qdisc",))
+@repair("restore_shaping", "Put the classes of traffic back", ("qos_qdisc", "qos_ingress"))
 class RestoreShaping(Repair):
     def look(self, host, outcome):
         found: dict[str, t.Any] = {"devices": {}, "rules": None}
