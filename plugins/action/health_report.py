@@ -38,7 +38,7 @@ class ActionModule(ActionBase):
         )
         hosts = report.gathered(given["hosts"])
         if not hosts:
-            raise AnsibleActionFail("hosts: there is none; put hosts into the groups crm_database, crm_app, crm_package or crm_backup")
+            raise AnsibleActionFail("hosts: there is none; put hosts into the groups crm_database, crm_app, crm_package, crm_backup, crm_router or crm_monitor")
         now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         told = report.document(hosts, now, self.version())
         for text, status in report.lines(told):

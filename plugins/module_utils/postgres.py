@@ -15,6 +15,8 @@ import zlib
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
+from . import declaration
+
 try:
     import psycopg2
     import psycopg2.extensions
@@ -203,6 +205,15 @@ def milliseconds(text: str) -> int:
 def backoff(attempt: int) -> float:
     """Seconds to wait before the next attempt: doubling from a quarter of a second to five, half of it by chance."""
     return min(0.25 * 2**attempt, 5) * random.uniform(0.5, 1)
+
+
+def record(module: AnsibleModule) -> bool:
+    """Keep what was declared where the option `record` says; whether that changed a file, or would."""
+    try:
+        return declaration.keep(module.params["record"], module.params, module.check_mode)
+    except OSError as error:
+        module.fail_json(msg=f"record: {module.params['record']}: {error.strerror}; the database is as declared, name a file that can be written")
+    return False
 
 
 class Session:

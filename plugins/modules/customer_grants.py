@@ -297,6 +297,11 @@ options:
     description: How often the whole transaction is tried again when a lock was not to be had or somebody else changed the same privileges.
     type: int
     default: 10
+  record:
+    description:
+      - File on the host in which what is declared is kept, without passwords and for root only, so that M(crm.platform.health_check)
+        can tell what was changed since. Left out, it is kept nowhere. Its directory has to be there.
+    type: path
 extends_documentation_fragment:
   - crm.platform.postgres
   - ansible.builtin.action_common_attributes
@@ -519,10 +524,11 @@ def main():
         session.close()
     for warning in outcome.plan.warnings:
         module.warn(warning)
+    recorded = postgres.record(module)
     plan = [step.shown() for step in outcome.plan.steps]
     result = {"access": outcome.access} if module.params["report"] else {}
     module.exit_json(
-        changed=bool(plan),
+        changed=bool(plan) or recorded,
         plan=plan,
         queries=[step["sql"] for step in plan],
         beyond=outcome.plan.beyond,

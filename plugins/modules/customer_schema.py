@@ -292,6 +292,11 @@ options:
         O(lock_timeout).
     type: str
     default: '0'
+  record:
+    description:
+      - File on the host in which what is declared is kept, without passwords and for root only, so that M(crm.platform.health_check)
+        can tell what was changed since. Left out, it is kept nowhere. Its directory has to be there.
+    type: path
 extends_documentation_fragment:
   - crm.platform.postgres
   - ansible.builtin.action_common_attributes
@@ -528,9 +533,10 @@ def main():
         session.close()
     for warning in outcome.warnings:
         module.warn(warning)
+    recorded = postgres.record(module)
     done = [step for step in outcome.plan.steps if not step.guard]
     module.exit_json(
-        changed=bool(done),
+        changed=bool(done) or recorded,
         plan=[step.shown() for step in outcome.plan.steps],
         queries=[step.sql for step in done],
         undeclared=outcome.plan.undeclared,

@@ -88,6 +88,7 @@ def argument_spec() -> dict:
         "report": {"type": "bool", "default": False},
         "lock_timeout": {"type": "str", "default": "3s"},
         "lock_retries": {"type": "int", "default": 10},
+        "record": {"type": "path"},
     }
 
 

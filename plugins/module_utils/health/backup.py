@@ -71,6 +71,58 @@ def age(host):
     return Reading(hours, f"{hours:.1f} hours old, {len(database.get('sets', []))} sets")
 
 
+@check("backup_rpo", "backup", "s", 3600, 21600, "see backup_archive and db_archive: WAL waits until it can be stored", "own")
+def rpo(host):
+    """What is lost if the host burns now: the age of what has not left it"""
+    not_here(host, "host")
+    archiver = (state(host).get("database") or {}).get("archiver")
+    if not archiver:
+        raise Skipped("the database did not tell when the backups were looked at")
+    waits = float(archiver.get("oldest_waiting_seconds") or 0)
+    return Reading(waits, f"the log of the last {waits:.0f} s waits to be stored" if waits else "all finished pieces of the log are stored")
+
+
+@check("backup_rto", "backup", "s", 3600, 14400, "a smaller database, more cores for backup_processes, or a faster repository", "own")
+def rto(host):
+    """How long a restore takes, as the last drill proved"""
+    not_here(host, "host")
+    last = (state(host).get("drill") or {}).get("last") or {}
+    if not last.get("seconds"):
+        raise Skipped("no restore was tried yet, see backup_drill")
+    return Reading(float(last["seconds"]), f"the last drill took {last['seconds']:.0f} s")
+
+
+@check("backup_arrivals", "backup", "h", 26, 36, "systemctl list-timers 'crm-platform-backup*' on that host; its health says more", "own")
+def arrivals(host):
+    """Age of what the other hosts sent last, of the one that is silent for longest"""
+    known = state(host).get("clients") or {}
+    if not known:
+        raise Skipped("no other host sends its files here")
+    silent = sorted(name for name, one in known.items() if not one.get("last"))
+    if silent:
+        return Reading(None, f"nothing has come from {', '.join(silent[:3])} yet", WARNING)
+    name, last = min(((name, one["last"]["time"]) for name, one in known.items()), key=lambda one: one[1])
+    return Reading((host.now - last) / 3600, f"{name} sent something {(host.now - last) / 3600:.1f} hours ago; {len(known)} hosts do")
+
+
+@check("backup_server", "backup", cure="journalctl -u UNIT -n 50; systemctl restart UNIT", source="own")
+def server(host):
+    """What the other hosts reach for their backups runs"""
+    mode, wanted = state(host).get("mode"), []
+    if mode == "host":
+        wanted = ["pgbackrest.service", "crm-platform-backup-files.service"]
+    elif mode == "client" and state(host).get("database"):
+        wanted = ["pgbackrest.service"]
+    # Not all of them are on each host: a platform may have no database to save.
+    wanted = [name for name in wanted if host.run("systemctl", "is-enabled", name, check=False).strip() == "enabled" or mode == "client"]
+    if not wanted:
+        raise Skipped("no other host reaches this one for its backups")
+    states = host.run("systemctl", "is-active", *wanted, check=False).split()
+    down = [name for name, found in zip(wanted, states) if found != "active"]
+    cure = f"journalctl -u {down[0]} -n 50; systemctl restart {down[0]}" if down else ""
+    return Reading(len(down), f"{', '.join(down)} is not running" if down else f"{', '.join(wanted)} run", CRITICAL if down else OK, cure)
+
+
 @check("backup_files", "backup", cure="crm.platform.backup")
 def files(host):
     """Attachments, configuration and secrets are in the backup"""

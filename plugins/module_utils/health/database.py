@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import typing as t
 
+from . import drift  # noqa: F401  # pylint: disable=unused-import  # it registers its checks
 from .registry import CRITICAL, OK, WARNING, Reading, Skipped, check
 
 # Not PostgreSQL's own.

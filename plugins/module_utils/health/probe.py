@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
 import os
@@ -130,6 +131,11 @@ class Database:
 
     def __init__(self, host: Host) -> None:
         self.host, self.session, self.trouble = host, None, ""
+        self._apart = False
+
+    def _connect(self) -> postgres.Session:
+        given = {**postgres.parameters(self.host.options), "connect_timeout": max(2, int(self.host.left))}
+        return postgres.Session(psycopg2.connect(**given))
 
     def usable(self) -> "Database":
         if self.trouble:
@@ -139,8 +145,7 @@ class Database:
                 raise OSError("Python's psycopg2 is missing: install python3-psycopg2")
             psycopg2.extensions.set_wait_callback(self._wait)
             try:
-                given = {**postgres.parameters(self.host.options), "connect_timeout": max(2, int(self.host.left))}
-                self.session = postgres.Session(psycopg2.connect(**given))
+                self.session = self._connect()
                 self.session.run("SET default_transaction_read_only = on; SET statement_timeout = '4s'; SET lock_timeout = '1s'")
             except TimeOver:
                 self.trouble = "PostgreSQL did not answer in time"
@@ -149,6 +154,20 @@ class Database:
                 self.trouble = f"no connection to the database: {postgres.one_line(error)}"
                 raise OSError(self.trouble) from None
         return self
+
+    @contextlib.contextmanager
+    def apart(self) -> t.Iterator[postgres.Session]:
+        """A connection for what sets its own limits; where it hangs, the other checks go on with theirs."""
+        self._apart, session = True, None
+        try:
+            session = self._connect()
+            yield session
+        except psycopg2.Error as error:
+            raise OSError(postgres.one_line(error)) from None
+        finally:
+            self._apart = False
+            if session is not None:
+                session.close()
 
     def _wait(self, connection: t.Any) -> None:
         """What psycopg2 does while the server has nothing to say: wait, but not for ever."""
@@ -163,7 +182,8 @@ class Database:
             except TimeOver:
                 ready = ((), (), ())
             if not any(ready):
-                self.trouble = "PostgreSQL did not answer in time"
+                if not self._apart:
+                    self.trouble = "PostgreSQL did not answer in time"
                 raise TimeOver
 
     def rows(self, sql: str, values: t.Optional[t.Sequence] = None) -> list:

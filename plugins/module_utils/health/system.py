@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+import typing as t
 
 from .registry import CRITICAL, OK, WARNING, Reading, Skipped, check
 
@@ -73,23 +74,40 @@ def disk_space(host):
 )
 def disk_forecast(host):
     """Hours until a file system is full, as it grew since the last runs"""
-    soonest = None
+    soonest, looked = None, False
+    at = host.previous.get("at")
     for place, numbers, readonly in mounts(host):
         if readonly:
             continue
         free = numbers.f_bavail * numbers.f_frsize
-        host.counters[f"free {place}"] = free
-        before, at = host.previous.get("counters", {}).get(f"free {place}"), host.previous.get("at")
-        if before is None or at is None or host.now - at < 60 or before <= free:
-            continue
-        hours = free / (before - free) * (host.now - at) / 3600
-        if soonest is None or hours < soonest[0]:
+        before = host.previous.get("counters", {}).get(f"free {place}")
+        host.counters[f"free {place}"] = host.series[f"disk_free {place}"] = free
+        hours = fills_in(free, before, at, host.previous.get("series", {}).get(f"disk_free {place}", []), host.now)
+        looked = looked or hours is not None
+        if hours is not None and (soonest is None or hours < soonest[0]):
             soonest = (hours, place)
-    if not host.previous.get("at"):
-        raise Skipped("there is no earlier run to compare with")
-    if soonest is None or soonest[0] > 24 * 365:
+    if not looked:
+        raise Skipped("there is no earlier run to compare with, or it was only a moment ago")
+    if soonest[0] > 24 * 365:
         return Reading(24 * 365, "no file system is filling")
     return Reading(soonest[0], f"{soonest[1]} is full in {soonest[0]:.0f} hours if it goes on so")
+
+
+def fills_in(free: float, before: t.Optional[float], at: t.Optional[float], series: t.Sequence, now: float) -> t.Optional[float]:
+    """Hours, infinite where it does not fill, None where too little is known.
+
+    A backup or an import of some minutes is no trend. Where it is known how the last day went, that has to say so as well as the last
+    run; where it is not, the last run has to be half an hour ago.
+
+    :param before: room at the last run, at ``at``.
+    :param series: pairs of time and room.
+    """
+    day = next((point for point in series if 3600 <= now - point[0] <= 86400), None)
+    seconds = now - at if before is not None and at is not None else 0
+    if seconds <= 0 or (day is None and seconds < 1800):
+        return None
+    found = [(before - free, seconds)] + ([(day[1] - free, now - day[0])] if day else [])
+    return max(free / lost * passed / 3600 if lost > 0 else float("inf") for lost, passed in found)
 
 
 @check("disk_inodes", "system", "%", 80, 90, "find DIRECTORY -xdev -type d -size +1M", "awesome-prometheus-alerts")

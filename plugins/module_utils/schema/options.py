@@ -75,4 +75,5 @@ def argument_spec() -> dict:
         "lock_timeout": {"type": "str", "default": "3s"},
         "lock_retries": {"type": "int", "default": 10},
         "statement_timeout": {"type": "str", "default": "0"},
+        "record": {"type": "path"},
     }
