@@ -146,10 +146,10 @@ def clock_goes_back(lab: t.Any) -> None:
 
 
 def fills_quickly(lab: t.Any) -> None:
-    """Empty ten minutes ago, and a third full now."""
+    """Empty an hour ago, and a third full now."""
     lab.server.sh(small_disk("size=30m", "true"))
     lab.look()
-    lab.looks.history(lambda kept: kept.update(at=kept["at"] - 600))
+    lab.looks.history(lambda kept: kept.update(at=kept["at"] - 3600))
     lab.server.sh("head -c 10000000 /dev/zero > /srv/fault/log")
 
 
@@ -251,6 +251,11 @@ DATABASE = {
         {"db_temporary_files": WARNING},
         {"db_temporary_files": {"warning": 0.001}},
     ),
+    "customers' table changed by hand": Fault(
+        sql("ALTER TABLE customer.customer ALTER COLUMN name DROP NOT NULL"),
+        sql("ALTER TABLE customer.customer ALTER COLUMN name SET NOT NULL"),
+        {"db_schema_drift": WARNING},
+    ),
     "disabled trigger": Fault(
         sql("ALTER TABLE party_party DISABLE TRIGGER ALL"), sql("ALTER TABLE party_party ENABLE TRIGGER ALL"), {"db_disabled_triggers": WARNING}
     ),
@@ -327,9 +332,7 @@ SECURITY = {
     "secret for all": Fault(
         "chmod 644 /etc/crm-platform/secrets/admin_password", "chmod 600 /etc/crm-platform/secrets/admin_password", {"sec_secrets": CRITICAL}
     ),
-    "directory of the secrets for all": Fault(
-        "chmod 755 /etc/crm-platform/secrets", "chmod 700 /etc/crm-platform/secrets", {"sec_secrets": CRITICAL}
-    ),
+    "directory of the secrets for all": Fault("chmod 755 /etc/crm-platform/secrets", "chmod 700 /etc/crm-platform/secrets", {"sec_secrets": WARNING}),
     "secret of somebody else": Fault(
         "chown postgres /etc/crm-platform/secrets/admin_password", "chown root /etc/crm-platform/secrets/admin_password", {"sec_secrets": CRITICAL}
     ),
@@ -455,8 +458,13 @@ NETWORK = {
         {"firewall_bans": {"warning": 1}},
     ),
     "shaper deleted": Fault("tc qdisc del dev eth0 root", "systemctl restart crm-platform-qos-eth0", {"qos_qdisc": CRITICAL}),
-    "shaper of what comes in deleted": Fault("ip link del ifb-eth0", "systemctl restart crm-platform-qos-eth0", {"qos_qdisc": CRITICAL}),
-    "traffic not sorted": Fault("nft delete table inet crm_platform_qos", "systemctl restart crm-platform-qos", {"qos_qdisc": CRITICAL}),
+    "class deleted": Fault(
+        "tc class del dev eth0 $(tc class show dev eth0 | grep leaf | head -n 1 | cut -d' ' -f 5 | sed 's/^/classid /')",
+        "systemctl restart crm-platform-qos-eth0",
+        {"qos_qdisc": CRITICAL},
+    ),
+    "shaper of what comes in deleted": Fault("ip link del ifb-eth0", "systemctl restart crm-platform-qos-eth0", {"qos_ingress": CRITICAL}),
+    "traffic not sorted": Fault("nft delete table inet crm_platform_qos", "systemctl restart crm-platform-qos", {"qos_rules": CRITICAL}),
     "neighbour dead": Fault(
         *router("systemctl stop frr", "systemctl start frr"), {"routing_neighbours": CRITICAL, "routing_bfd": SKIPPED}, patience=15
     ),
@@ -478,7 +486,19 @@ NETWORK = {
         {"routing_bfd": CRITICAL},
         patience=15,
     ),
-    "FRR stopped": Fault("systemctl stop frr", "systemctl start frr", {"routing_neighbours": CRITICAL, "routing_bfd": SKIPPED}, patience=15),
+    "FRR stopped": Fault(
+        "systemctl stop frr",
+        "systemctl start frr",
+        {"routing_daemons": CRITICAL, "routing_neighbours": CRITICAL, "routing_bfd": SKIPPED},
+        patience=15,
+    ),
+    "nobody watches the CRM": Fault("systemctl stop crm-platform-anycast", "systemctl start crm-platform-anycast", {"routing_anycast": CRITICAL}),
+    "forgotten drain": Fault(
+        "touch -d '2 days ago' /var/lib/crm-platform/anycast-drained",
+        "rm /var/lib/crm-platform/anycast-drained",
+        {"routing_anycast": WARNING},
+        patience=5,
+    ),
     "full table of connections": Fault(
         'python3 -c "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM);'
         " [s.sendto(b'', ('172.31.70.2', port)) for port in range(33000, 33600)]\"",
