@@ -71,6 +71,7 @@ class Lab:
             for group in platform["groups"]:
                 self.groups.setdefault(group, {"hosts": {}})["hosts"][platform["name"]] = {}
         self.looks = self.first = None
+        self.last = {}
 
     def run(self, playbook, *options, **variables):
         children = {group: {**hosts_, "vars": self.group_vars.get(group, {})} for group, hosts_ in self.groups.items()}
@@ -89,7 +90,11 @@ class Lab:
         return json.loads((directory / "report.json").read_text()), outcome
 
     def look(self, thresholds=None):
-        return self.looks.look(thresholds)
+        self.last = {}
+        found = self.looks.look(thresholds)
+        if not thresholds:
+            self.last = found
+        return found
 
     def wait_until(self, condition, patience, thresholds=None):
         """The look of which the condition holds, or the last one."""

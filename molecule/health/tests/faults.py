@@ -256,6 +256,11 @@ DATABASE = {
         sql("ALTER TABLE customer.customer ALTER COLUMN name SET NOT NULL"),
         {"db_schema_drift": WARNING},
     ),
+    "rights changed by hand": Fault(
+        sql("REVOKE SELECT ON customer.customer FROM crm_analyst"),
+        sql("GRANT SELECT ON customer.customer TO crm_analyst"),
+        {"db_grants_drift": WARNING},
+    ),
     "disabled trigger": Fault(
         sql("ALTER TABLE party_party DISABLE TRIGGER ALL"), sql("ALTER TABLE party_party ENABLE TRIGGER ALL"), {"db_disabled_triggers": WARNING}
     ),

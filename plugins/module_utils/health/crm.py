@@ -113,15 +113,7 @@ def queue(host):
     return Reading(age, f"{number} tasks wait")
 
 
-@check(
-    "crm_queue_length",
-    "crm",
-    "tasks",
-    1000,
-    10000,
-    "see what fills it: SELECT name, count(*) FROM ir_queue WHERE dequeued_at IS NULL GROUP BY 1",
-    "own",
-)
+@check("crm_queue_length", "crm", "tasks", 1000, 10000, "see what fills it: SELECT name, count(*) FROM ir_queue WHERE dequeued_at IS NULL GROUP BY 1", "own")
 def queue_length(host):
     """Tasks that wait in the queue"""
     number = _tryton(host).value("SELECT count(*) FROM ir_queue WHERE dequeued_at IS NULL")

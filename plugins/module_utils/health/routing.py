@@ -146,9 +146,7 @@ def services(text: str) -> list[str]:
     return re.findall(r"^ip(?:v6)? prefix-list crm-accept6? seq \d+ permit (\S+/(?:32|128))$", text, re.M)
 
 
-@check(
-    "routing_service", "routing", cure="vtysh -c 'show ip ospf route'; routing_anycast on the application hosts; crm.platform.network", source="own"
-)
+@check("routing_service", "routing", cure="vtysh -c 'show ip ospf route'; routing_anycast on the application hosts; crm.platform.network", source="own")
 def service(host):
     """The CRM's address leads to a host that is well"""
     enabled(host)
