@@ -80,11 +80,11 @@ def certificate(days: str) -> tuple[str, str]:
     return make, f"cat /run/fault.crt > {PKI}/host.crt; systemctl reload nginx; sleep 0.3"
 
 
-def small_disk(options: str, then: str) -> str:
+def small_disk(options: str, then: str, place: str = "/srv/fault") -> str:
     """A file system that is looked at and holds little: what a container can have instead of a disk."""
     return (
-        f"mkdir -p /run/fault /srv/fault; mount -t tmpfs -o {options} fault /run/fault; mkdir /run/fault/lower /run/fault/upper /run/fault/work;"
-        " mount -t overlay fault -o lowerdir=/run/fault/lower,upperdir=/run/fault/upper,workdir=/run/fault/work /srv/fault; " + then
+        f"mkdir -p /run/fault {place}; mount -t tmpfs -o {options} fault /run/fault; mkdir /run/fault/lower /run/fault/upper /run/fault/work;"
+        f" mount -t overlay fault -o lowerdir=/run/fault/lower,upperdir=/run/fault/upper,workdir=/run/fault/work {place}; {then}"
     )
 
 
