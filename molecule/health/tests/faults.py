@@ -456,7 +456,7 @@ NETWORK = {
         {"firewall_unconfirmed": WARNING},
     ),
     "somebody shut out": Fault(
-        "nft add element inet crm_platform banned.ipv4 '{ 192.0.2.7 . 22 }'",
+        "nft add element inet crm_platform banned.ipv4 '{ 192.0.2.7 . tcp . 22 }'",
         "nft flush set inet crm_platform banned.ipv4",
         {"firewall_bans": WARNING},
         {"firewall_bans": {"warning": 1}},
