@@ -49,10 +49,15 @@ def setting(name: str, value: str) -> tuple[str, str]:
 def session(name: str, *statements: str) -> str:
     """A client that says this and then nothing."""
     said = " ".join(f"{one};" for one in statements)
-    client = f"(echo {shlex.quote(said)}; exec sleep 600) | PGAPPNAME=fault exec psql -qXd crm"
+    client = f"(echo {shlex.quote(said)}; exec sleep 600) | env PGAPPNAME=fault psql -qXd crm"
     return f"systemd-run --quiet --collect --unit=fault-{name} --uid=postgres sh -c {shlex.quote(client)}"
 
 
+# Until the CRM answers again.
+ANSWERS = (
+    "until python3 -c \"import ssl, urllib.request as r; r.urlopen('https://127.0.0.1/health', context=ssl._create_unverified_context())\" 2> /dev/null;"
+    " do sleep 0.2; done"
+)
 ENDED = f"{sql('''SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'fault' ''')} > /dev/null; systemctl stop 'fault-*'"
 
 
@@ -224,7 +229,7 @@ DATABASE = {
         {"db_duplicate_indexes": WARNING},
     ),
     "large table without an index": Fault(
-        sql(table("fault", 100_001), "DO $$ BEGIN FOR n IN 1..1001 LOOP PERFORM a FROM fault LIMIT 1; END LOOP; END $$", "ANALYZE fault"),
+        sql(table("fault", 120_000), "DO $$ BEGIN FOR n IN 1..1001 LOOP PERFORM a FROM fault LIMIT 1; END LOOP; END $$", "ANALYZE fault"),
         sql("DROP TABLE fault"),
         {"db_missing_indexes": WARNING},
     ),
@@ -309,10 +314,9 @@ DATABASE = {
         {"db_checksums": CRITICAL},
     ),
     "PostgreSQL started again": Fault(
-        "systemctl restart postgresql@15-main; systemctl restart crm-platform crm-platform-worker crm-platform-cron",
+        f"systemctl restart postgresql@15-main; systemctl restart crm-platform crm-platform-worker crm-platform-cron; {ANSWERS}",
         "true",
         {"db_restart": WARNING},
-        patience=20,
     ),
 }
 
@@ -362,7 +366,7 @@ CRM = {
     "cron stopped": Fault("systemctl stop crm-platform-cron", "systemctl start crm-platform-cron", {"crm_units": CRITICAL}),
     "web stopped": Fault(
         "systemctl stop crm-platform",
-        "systemctl start crm-platform crm-platform-worker crm-platform-cron",
+        f"systemctl start crm-platform crm-platform-worker crm-platform-cron; {ANSWERS}",
         {"crm_units": CRITICAL, "crm_answers": CRITICAL, "crm_latency": SKIPPED},
     ),
     "nginx stopped": Fault(
@@ -370,12 +374,7 @@ CRM = {
         "systemctl start nginx",
         {"crm_units": CRITICAL, "crm_answers": CRITICAL, "crm_latency": SKIPPED, "crm_certificate": UNKNOWN},
     ),
-    "web killed": Fault(
-        "systemctl kill --signal=KILL crm-platform; sleep 1; until systemctl is-active -q crm-platform; do sleep 0.2; done",
-        "true",
-        {"crm_workers": WARNING},
-        patience=15,
-    ),
+    "web killed": Fault(f"systemctl kill --signal=KILL crm-platform; sleep 0.5; {ANSWERS}", "true", {"crm_workers": WARNING}),
     "queue that stands": Fault(
         "systemctl kill --signal=STOP crm-platform-worker; "
         + sql("INSERT INTO ir_queue (name, data, enqueued_at) VALUES ('fault', '{}', (now() AT TIME ZONE 'UTC') - interval '2 hours')"),
@@ -457,14 +456,14 @@ NETWORK = {
         {"firewall_unconfirmed": WARNING},
     ),
     "somebody shut out": Fault(
-        "nft add element inet crm_platform banned.ipv4 '{ 192.0.2.7 . 22 }'",
+        "nft add element inet crm_platform banned.ipv4 '{ 192.0.2.7 . tcp . 22 }'",
         "nft flush set inet crm_platform banned.ipv4",
         {"firewall_bans": WARNING},
         {"firewall_bans": {"warning": 1}},
     ),
     "shaper deleted": Fault("tc qdisc del dev eth0 root", "systemctl restart crm-platform-qos-eth0", {"qos_qdisc": CRITICAL}),
     "class deleted": Fault(
-        "tc class del dev eth0 $(tc class show dev eth0 | grep leaf | head -n 1 | cut -d' ' -f 5 | sed 's/^/classid /')",
+        "tc class del dev eth0 $(tc class show dev eth0 | grep leaf | head -n 1 | cut -d' ' -f 3 | sed 's/^/classid /')",
         "systemctl restart crm-platform-qos-eth0",
         {"qos_qdisc": CRITICAL},
     ),
