@@ -55,9 +55,7 @@ def parse_mode(path: str, text: str) -> int:
     except (TypeError, ValueError):
         value = -1
     if not 0 <= value <= 0o7777 or len(text) < 3:
-        raise FilesError(
-            f"files: {path}: mode {text!r} is not an octal mode; write it quoted, such as '0640'"
-        )
+        raise FilesError(f"files: {path}: mode {text!r} is not an octal mode; write it quoted, such as '0640'")
     return value
 
 

@@ -131,7 +131,12 @@ def run(*words: str, cwd: str | None = None, **environment: str) -> str:
     """The output of a command; its complaint in one line where it fails."""
     try:
         done = subprocess.run(
-            words, cwd=cwd, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            words,
+            cwd=cwd,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env={**os.environ, "LC_ALL": "C.UTF-8", **environment},
         )
     except FileNotFoundError:
@@ -379,14 +384,26 @@ class Publisher:
             with open(os.path.join(place, "Packages"), "w", encoding="utf-8") as stream:
                 stream.write(text)
         fields = {
-            "Origin": self.label, "Label": self.label, "Suite": layout.suite, "Codename": layout.suite,
-            "Architectures": " ".join(architectures), "Components": COMPONENT, "Acquire-By-Hash": "yes",
+            "Origin": self.label,
+            "Label": self.label,
+            "Suite": layout.suite,
+            "Codename": layout.suite,
+            "Architectures": " ".join(architectures),
+            "Components": COMPONENT,
+            "Acquire-By-Hash": "yes",
         }
         options = [word for name, value in fields.items() for word in ("-o", f"APT::FTPArchive::Release::{name}={value}")]
         # Copies named after their hashes: a client that holds the old
         # signature still finds the old parts.
-        release = run("apt-ftparchive", *options, "-o", "APT::FTPArchive::DoByHash=true",
-                      *(word for name in ("MD5", "SHA1", "SHA512") for word in ("-o", f"APT::FTPArchive::{name}=false")), "release", staged)
+        release = run(
+            "apt-ftparchive",
+            *options,
+            "-o",
+            "APT::FTPArchive::DoByHash=true",
+            *(word for name in ("MD5", "SHA1", "SHA512") for word in ("-o", f"APT::FTPArchive::{name}=false")),
+            "release",
+            staged,
+        )
         plain, signed = os.path.join(staged, "Release"), os.path.join(staged, "InRelease")
         with open(plain, "w", encoding="utf-8") as stream:
             stream.write(release)

@@ -47,11 +47,7 @@ def full_name(name: str) -> str:
 
 def missing(wanted: t.Iterable[dict], live: dict[str, dict[str, str]]) -> list[str]:
     """Names of wanted units that systemd does not know."""
-    return [
-        unit["name"]
-        for unit in wanted
-        if live.get(full_name(unit["name"]), {}).get("LoadState", "not-found") in ("not-found", "")
-    ]
+    return [unit["name"] for unit in wanted if live.get(full_name(unit["name"]), {}).get("LoadState", "not-found") in ("not-found", "")]
 
 
 def changed_at(properties: dict[str, str]) -> float:
@@ -124,9 +120,7 @@ def plan(
     return actions
 
 
-def describe(
-    wanted: t.Iterable[dict], live: dict[str, dict[str, str]], after: bool, times: dict[str, float] | None = None
-) -> str:
+def describe(wanted: t.Iterable[dict], live: dict[str, dict[str, str]], after: bool, times: dict[str, float] | None = None) -> str:
     """One side of the diff: a line a unit with its running and enabled state."""
     lines = []
     for unit in wanted:

@@ -200,10 +200,7 @@ def main():
         changed=bool(steps),
         changed_paths=[step.path for step in steps],
         reasons={step.path: list(step.reasons) for step in steps},
-        diff=[
-            {"before_header": step.path, "after_header": step.path, "before": step.before, "after": step.after}
-            for step in steps
-        ],
+        diff=[{"before_header": step.path, "after_header": step.path, "before": step.before, "after": step.after} for step in steps],
         # exit_json adds the arguments; the contents must not ride along.
         invocation={"module_args": {"files": [f["path"] for f in module.params["files"]]}},
     )

@@ -109,6 +109,7 @@ attributes:
 seealso:
   - module: crm.platform.customer_schema
   - module: crm.platform.customer_grants
+  - module: crm.platform.health_repair
 author:
   - The crm.platform maintainers (@crm-platform)
 """
@@ -167,7 +168,10 @@ results:
       description: What was found, in one line.
       type: str
     cure:
-      description: What to do, where something is wrong.
+      description: What to do, where something is wrong. Where a repair may help, it ends with the command.
+      type: str
+    repair:
+      description: Name of the repair of M(crm.platform.health_repair) that may help, where something is wrong; else empty.
       type: str
     seconds:
       description: How long the check took.
@@ -182,7 +186,8 @@ results:
       warning: 80
       critical: 92
       message: /var is full to 84 %, 12.1 GiB are left
-      cure: du -xh --max-depth=2 /var | sort -h | tail
+      cure: du -xh --max-depth=2 /var | sort -h | tail; ansible-playbook crm.platform.repair -e repair=clear_logs
+      repair: clear_logs
       seconds: 0.001
 summary:
   description: How many checks are how, by status.

@@ -111,10 +111,7 @@ def _of_role(who: str, thing: Object, live: Live, ways: dict, whole: lists.Wante
         if letters:
             by_rights.setdefault((frozenset(letters), frozenset(options & letters), way), []).extend(columns)
     seen = _rows(who, thing, live, owner, ways)
-    return [
-        _entry(who, thing, sorted(columns), letters, options, [way], seen)
-        for (letters, options, way), columns in _split(by_rights, through)
-    ]
+    return [_entry(who, thing, sorted(columns), letters, options, [way], seen) for (letters, options, way), columns in _split(by_rights, through)]
 
 
 def _split(by_rights: dict, through: dict) -> list:

@@ -69,9 +69,7 @@ class Rights:
 
     def __init__(self, acl: t.Iterable[Entry], owner: str, behind: t.Callable[[str], t.Collection[str]] = nobody) -> None:
         self.owner, self.behind = owner, behind
-        self.given = {
-            (entry.grantee, entry.grantor, letter): letter in entry.options for entry in acl for letter in entry.rights
-        }
+        self.given = {(entry.grantee, entry.grantor, letter): letter in entry.options for entry in acl for letter in entry.rights}
 
     def has(self, grantee: str, letter: str) -> bool:
         return any(who == grantee and what == letter for who, dummy, what in self.given)

@@ -135,8 +135,7 @@ class _Planner:
             raise AccessError(f"{role.place}: {name} is {who} and would lose its login; set login to true")
         if known.superuser and self.bounds.role(name):
             raise AccessError(
-                f"{role.place}: {name} is {who} and a superuser, which nothing here can declare;"
-                f" take it out of manage: roles with '!{name}'"
+                f"{role.place}: {name} is {who} and a superuser, which nothing here can declare;" f" take it out of manage: roles with '!{name}'"
             )
         if known.createrole and not known.superuser and after.get("createrole") is False:
             raise AccessError(f"{role.place}: {name} is {who} and would lose createrole; set createrole to true")
@@ -254,7 +253,10 @@ class _Planner:
             parts = lists.defaults(live, owner, goal, (lambda who: True) if inside else self.without.__contains__)
             if any(parts) and not self._acts_as(owner):
                 self._beyond(
-                    bool(parts[2]), f"default privileges of {owner}", f"{self.server.user} is not a member of {owner}", f"GRANT {owner} TO {self.server.user}"
+                    bool(parts[2]),
+                    f"default privileges of {owner}",
+                    f"{self.server.user} is not a member of {owner}",
+                    f"GRANT {owner} TO {self.server.user}",
                 )
                 continue
             what = f"default privileges of {owner}" + (f" in the schema {schema}" if schema else "")

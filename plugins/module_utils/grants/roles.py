@@ -246,13 +246,9 @@ def memberships(declared: Declared, live: Live) -> tuple[list[Step], list[Step],
             rows[(role, member, "")] = Membership(role, member, "", **{"inherit": inherits[member], **options})
             continue
         for row in mine:
-            differing = {
-                name: value for name, value in options.items() if (name != "admin" or value) and getattr(row, name) != value
-            }
+            differing = {name: value for name, value in options.items() if (name != "admin" or value) and getattr(row, name) != value}
             # One row that has the option is enough; to take one away, every row has to lose it.
-            differing = {
-                name: value for name, value in differing.items() if not value or not any(getattr(other, name) for other in mine)
-            }
+            differing = {name: value for name, value in differing.items() if not value or not any(getattr(other, name) for other in mine)}
             if differing:
                 is_now = told({name: getattr(row, name) for name in differing})
                 give.append(Step(sql.join(role, member, differing, old, "" if old else row.grantor), f"it has {is_now}", what))

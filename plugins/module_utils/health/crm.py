@@ -15,7 +15,7 @@ from .registry import CRITICAL, OK, WARNING, Reading, Skipped, check
 UNITS = ("crm-platform.service", "crm-platform-worker.service", "crm-platform-cron.service")
 
 
-@check("crm_units", "crm", cure="journalctl -u UNIT -n 50; systemctl restart UNIT")
+@check("crm_units", "crm", cure="journalctl -u UNIT -n 50; systemctl restart UNIT", repair="restart_services")
 def units(host):
     """The CRM's units run"""
     if not host.options.get("crm"):
@@ -32,7 +32,7 @@ def units(host):
     return Reading(0, "web, worker, cron and nginx run")
 
 
-@check("crm_answers", "crm", cure="journalctl -u crm-platform -n 50; tail /var/log/nginx/error.log")
+@check("crm_answers", "crm", cure="journalctl -u crm-platform -n 50; tail /var/log/nginx/error.log", repair="restart_services")
 def answers(host):
     """A user can log in over HTTPS and read a record"""
     crm = host.crm
@@ -81,8 +81,9 @@ def workers(host):
     "days",
     21,
     7,
-    "run crm.platform.crm_service, which renews the platform's own; put a new one of yours in place",
+    "put a new one of yours in place; the platform's own is renewed by its repair",
     least=True,
+    repair="renew_certificates",
 )
 def certificate(host):
     """Days that the certificate is still valid"""

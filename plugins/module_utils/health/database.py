@@ -23,7 +23,7 @@ def listed(names: t.Sequence[str], count: int = 3) -> str:
     return ", ".join(names[:count]) + (f" and {more} more" if more > 0 else "")
 
 
-@check("db_up", "database", cure="systemctl status postgresql; journalctl -u 'postgresql@*' -n 50", source="pgmonitor")
+@check("db_up", "database", cure="systemctl status postgresql; journalctl -u 'postgresql@*' -n 50", source="pgmonitor", repair="restart_services")
 def answers(host):
     """PostgreSQL answers"""
     try:
@@ -131,7 +131,16 @@ def rollbacks(host):
     return Reading(share, f"{lost[0]:.0f} of {grown[0] + lost[0]:.0f} transactions were rolled back")
 
 
-@check("db_wraparound", "database", "%", 50, 75, "VACUUM FREEZE the oldest tables; end old transactions and slots", "pgmonitor")
+@check(
+    "db_wraparound",
+    "database",
+    "%",
+    50,
+    75,
+    "end old transactions and slots; VACUUM FREEZE the oldest tables",
+    "pgmonitor",
+    repair="vacuum_wraparound",
+)
 def wraparound(host):
     """Transaction numbers used up before the database stops"""
     share, name = host.database.row(
@@ -152,7 +161,13 @@ def replication_lag(host):
     return Reading(rows[0][1] / MIB, f"{rows[0][0]} is {rows[0][1] / MIB:.1f} MiB behind")
 
 
-@check("db_replication_slots", "database", cure="start what reads it, or SELECT pg_drop_replication_slot('NAME')", source="pgmonitor")
+@check(
+    "db_replication_slots",
+    "database",
+    cure="start what reads it; to drop it instead, with -e repair_slot=NAME -e repair_confirm=NAME",
+    source="pgmonitor",
+    repair="drop_dead_slot",
+)
 def replication_slots(host):
     """Replication slots that nobody reads"""
     rows = host.database.rows(
@@ -271,7 +286,7 @@ def bloat(host):
     return Reading(share, f"about {share:.0f} % of {name} are empty")
 
 
-@check("db_invalid_indexes", "database", cure="REINDEX INDEX CONCURRENTLY NAME", source="postgresqltuner")
+@check("db_invalid_indexes", "database", cure="REINDEX INDEX CONCURRENTLY NAME", source="postgresqltuner", repair="rebuild_invalid_indexes")
 def invalid_indexes(host):
     """Indexes that PostgreSQL does not use"""
     rows = host.database.rows(

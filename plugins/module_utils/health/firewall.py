@@ -31,7 +31,7 @@ def ruleset(host) -> str:
         raise Skipped("the platform's firewall is not set up on this host") from None
 
 
-@check("firewall_table", "firewall", cure=f"systemctl restart {UNIT}")
+@check("firewall_table", "firewall", cure=f"nft monitor tells who changes it; systemctl reload {UNIT}", repair="restore_firewall")
 def table(host):
     """The firewall's table is the one that was declared"""
     wanted = ruleset(host)
@@ -47,7 +47,7 @@ def table(host):
     return Reading(None, "the live table is the declared one")
 
 
-@check("firewall_unit", "firewall", cure=f"systemctl enable --now {UNIT}")
+@check("firewall_unit", "firewall", cure=f"systemctl enable --now {UNIT}", repair="restore_firewall")
 def unit(host):
     """The firewall comes back after a reboot"""
     ruleset(host)

@@ -113,14 +113,14 @@ def missing(host, device: str, one: Declared) -> str:
     return f"{device} lacks the class {', '.join(names(host).get(classid, classid) for classid in sorted(absent))}" if absent else ""
 
 
-@check("qos_qdisc", "qos", cure=CURE)
+@check("qos_qdisc", "qos", cure=CURE, repair="restore_shaping")
 def qdisc(host):
     """The shaper is on each of its interfaces, with all of its classes"""
     bad = [text for text in (missing(host, one.device, one) for one in declared(host) if one.device in one.kinds) if text]
     return Reading(len(bad), "; ".join(bad) or "it is", CRITICAL if bad else OK)
 
 
-@check("qos_ingress", "qos", cure=CURE, source="own")
+@check("qos_ingress", "qos", cure=CURE, source="own", repair="restore_shaping")
 def ingress(host):
     """What comes in is shaped, too"""
     shaped = [one for one in declared(host) if one.stand_in]

@@ -25,6 +25,7 @@ import typing as t
 OK, WARNING, CRITICAL, UNKNOWN, SKIPPED = "ok", "warning", "critical", "unknown", "skipped"
 # From the best to the worst; what is not known is worse than a warning, since it may be anything.
 ORDER = (SKIPPED, OK, WARNING, UNKNOWN, CRITICAL)
+REPAIR = "ansible-playbook crm.platform.repair -e repair"
 AREAS = ("database", "crm", "backup", "firewall", "qos", "routing", "system", "security")
 
 
@@ -42,12 +43,13 @@ class HealthError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """What was found. ``status`` only where the value alone does not tell; ``cure`` where it depends on what was found."""
+    """What was found. ``status`` only where the value alone does not tell; ``cure`` and ``repair`` where they depend on what was found."""
 
     value: t.Optional[float]
     message: str
     status: str = ""
     cure: str = ""
+    repair: t.Optional[str] = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Check:
     source: str
     least: bool
     title: str
+    repair: str = ""
 
 
 REGISTRY: dict[str, Check] = {}
@@ -78,14 +81,15 @@ def check(
     cure: str = "",
     source: str = "own",
     least: bool = False,
+    repair: str = "",
 ) -> t.Callable:
-    """Register a function as the check of this name; its docstring is the title."""
+    """Register a function as the check of this name; its docstring is the title. ``repair`` names the one that may cure it."""
 
     def register(look: t.Callable) -> t.Callable:
         if name in REGISTRY or area not in AREAS:
             raise ValueError(f"{name}: twice, or no area {area}")
         title = (look.__doc__ or "").strip().splitlines()[0].rstrip(".")
-        REGISTRY[name] = Check(name, area, look, unit, warning, critical, cure, source, least, title)
+        REGISTRY[name] = Check(name, area, look, unit, warning, critical, cure, source, least, title, repair)
         return look
 
     return register
@@ -181,7 +185,8 @@ def run(
                 "warning": warning,
                 "critical": critical,
                 "message": " ".join(reading.message.split()),
-                "cure": (reading.cure or one.cure) if status in (WARNING, CRITICAL, UNKNOWN) else "",
+                "cure": _cure(one, reading, status) if status in (WARNING, CRITICAL, UNKNOWN) else "",
+                "repair": _repair(one, reading, status),
                 "seconds": round(time.monotonic() - began, 3),
             }
         )
@@ -200,6 +205,19 @@ def _look(one: Check, host: t.Any, seconds: float) -> Reading:
         return Reading(None, f"no answer within {seconds:g} s", UNKNOWN, f"find out what hangs; {one.cure}" if one.cure else "find out what hangs")
     except Exception as error:  # pylint: disable=broad-except  # one broken check must not take the others with it
         return Reading(None, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", UNKNOWN, one.cure)
+
+
+def _repair(one: Check, reading: Reading, status: str) -> str:
+    """The repair of the platform's that may help. What could not be looked at has none."""
+    if status not in (WARNING, CRITICAL):
+        return ""
+    return one.repair if reading.repair is None else reading.repair
+
+
+def _cure(one: Check, reading: Reading, status: str) -> str:
+    """What to do; the command of a repair comes last."""
+    repair = _repair(one, reading, status)
+    return "; ".join(part for part in (reading.cure or one.cure, f"{REPAIR}={repair}" if repair else "") if part)
 
 
 class _alarm:

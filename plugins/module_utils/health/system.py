@@ -46,11 +46,19 @@ def used(numbers) -> float:
     return 100 * taken / max(1, taken + numbers.f_bavail)
 
 
+def holds_logs(place: str) -> bool:
+    """Whether clearing logs makes room on this file system."""
+    try:
+        return place.startswith("/var/log/") or os.stat(place).st_dev == os.stat("/var/log").st_dev
+    except OSError:
+        return False
+
+
 def memory(host) -> dict:
     return host.once("memory", lambda: {line.split(":")[0]: int(line.split()[1]) for line in host.read("/proc/meminfo").splitlines()})
 
 
-@check("disk_space", "system", "%", 80, 92, "du -xh --max-depth=2 DIRECTORY | sort -h | tail", "pgmonitor")
+@check("disk_space", "system", "%", 80, 92, "du -xh --max-depth=2 DIRECTORY | sort -h | tail", "pgmonitor", repair="clear_logs")
 def disk_space(host):
     """Fullest file system"""
     found = [(used(numbers), place, numbers) for place, numbers, readonly in mounts(host) if not readonly]
@@ -59,7 +67,8 @@ def disk_space(host):
     share, place, numbers = max(found, key=lambda one: one[0])
     host.series["disk_used_percent"] = share
     left = numbers.f_bavail * numbers.f_frsize / GIB
-    return Reading(share, f"{place} is full to {share:.0f} %, {left:.1f} GiB are left", cure=f"du -xh --max-depth=2 {place} | sort -h | tail")
+    cure = f"du -xh --max-depth=2 {place} | sort -h | tail"
+    return Reading(share, f"{place} is full to {share:.0f} %, {left:.1f} GiB are left", cure=cure, repair=None if holds_logs(place) else "")
 
 
 @check(
@@ -71,6 +80,7 @@ def disk_space(host):
     "du -xh --max-depth=2 DIRECTORY | sort -h | tail; make the disk larger",
     "awesome-prometheus-alerts, earlier",
     least=True,
+    repair="clear_logs",
 )
 def disk_forecast(host):
     """Hours until a file system is full, as it grew since the last runs"""
@@ -90,7 +100,7 @@ def disk_forecast(host):
         raise Skipped("there is no earlier run to compare with, or it was only a moment ago")
     if soonest[0] > 24 * 365:
         return Reading(24 * 365, "no file system is filling")
-    return Reading(soonest[0], f"{soonest[1]} is full in {soonest[0]:.0f} hours if it goes on so")
+    return Reading(soonest[0], f"{soonest[1]} is full in {soonest[0]:.0f} hours if it goes on so", repair=None if holds_logs(soonest[1]) else "")
 
 
 def fills_in(free: float, before: t.Optional[float], at: t.Optional[float], series: t.Sequence, now: float) -> t.Optional[float]:
@@ -181,14 +191,25 @@ def pressure(host):
     return Reading(value, f"work stood still for the disk in {value:.1f} % of the time")
 
 
-@check("failed_units", "system", cure="systemctl status UNIT; journalctl -u UNIT; systemctl reset-failed UNIT", source="awesome-prometheus-alerts")
+@check(
+    "failed_units",
+    "system",
+    cure="systemctl status UNIT; journalctl -u UNIT; systemctl reset-failed UNIT",
+    source="awesome-prometheus-alerts",
+    repair="restart_services",
+)
 def failed_units(host):
     """Units of systemd that failed"""
     lines = host.run("systemctl", "list-units", "--state=failed", "--no-legend", "--plain", "--no-pager").splitlines()
     names = [line.split()[0] for line in lines if line.strip()]
     bad = CRITICAL if any(name.startswith("crm-platform") for name in names) else WARNING
+    ours = any(name.startswith(("crm-platform", "postgresql", "nginx", "pgbackrest", "frr")) for name in names)
     return Reading(
-        len(names), f"{', '.join(names)} failed" if names else "none failed", bad if names else OK, f"systemctl status {names[0]}" if names else ""
+        len(names),
+        f"{', '.join(names)} failed" if names else "none failed",
+        bad if names else OK,
+        f"systemctl status {names[0]}" if names else "",
+        None if ours else "",
     )
 
 
