@@ -16,6 +16,7 @@ import typing as t
 from .registry import CRITICAL, OK, Reading, Skipped, check
 
 FILES, RULES, UNIT = "/etc/crm-platform/qos-*.tc", "/etc/crm-platform/qos.nft", "crm-platform-qos.service"
+TABLE = ("inet", "crm_platform_qos")
 CURE = f"systemctl restart {UNIT} 'crm-platform-qos-*.service', or crm.platform.network"
 # Classes with fewer packets than this since the last run are left out: a handful says nothing.
 ENOUGH_PACKETS = 1000
@@ -134,6 +135,16 @@ def ingress(host):
             text = f"{one.stand_in} is down: nothing comes in on {one.device}"
         bad += [text] if text else []
     return Reading(len(bad), "; ".join(bad) or "it is", CRITICAL if bad else OK)
+
+
+@check("qos_rules", "qos", cure=f"systemctl restart {UNIT}", source="own")
+def rules(host):
+    """What leaves is sorted into its class"""
+    declared(host)
+    if not os.path.exists(RULES):
+        raise Skipped("nothing is sorted on this host")
+    gone = host.status("nft", "list", "table", *TABLE)[0] != 0
+    return Reading(int(gone), f"the table {' '.join(TABLE)} is gone: all goes into the default class" if gone else "it is", CRITICAL if gone else OK)
 
 
 @check("qos_drops", "qos", "%", 5, 20, "tc -s class show dev DEVICE; raise qos_rate, or the class's guarantee in qos_classes", "own")

@@ -104,7 +104,13 @@ def secrets(host):
                 # Not one is for others; those of the directory of secrets are not for a group either.
                 if mode & stat.S_IRWXO or (directory == SECRETS and mode & stat.S_IRWXG) or os.stat(path).st_uid != 0:
                     bad.append(path)
-    return Reading(len(bad), f"{listed(bad)} can be read by others" if bad else "nobody else does", CRITICAL if bad else OK)
+    if bad:
+        return Reading(len(bad), f"{listed(bad)} can be read by others", CRITICAL)
+    if os.stat(SECRETS).st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        return Reading(
+            0, f"others may look into {SECRETS}: the next secret there may be theirs", WARNING, f"chown root:root {SECRETS}; chmod 0700 {SECRETS}"
+        )
+    return Reading(0, "nobody else does")
 
 
 @check("sec_exposure", "security", "points", 6, 9, "systemd-analyze security UNIT tells what to confine", "systemd")
