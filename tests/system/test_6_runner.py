@@ -1,7 +1,8 @@
 # Copyright: crm.platform contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""health_check.yml as AWX runs it: by ansible-runner, from a directory with inventory and extra variables, with its artifacts; and on a terminal.
+"""health_check.yml, with health_check and health_report, as AWX runs it: by ansible-runner, from a directory with inventory and extra variables,
+with its artifacts; and on a terminal.
 
 On a host without the CRM, where the checks of the system are all that there is to look at. Load and pressure belong to the machine on which
 the tests run, so their limits are taken away; those of the open files, which are always more than none, make the checks what they are to be.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import math
 import re
 import typing as t
 
@@ -475,7 +476,7 @@ class Looker:
             (oid,),
         )[0]
         pages = one.pages - empty - deleted
-        density = 0.0 if density != density else density
+        density = 0.0 if math.isnan(density) else density
         return dataclasses.replace(one, empty=(one.pages - pages * min(1.0, density / one.fill)) * space.PAGE)
 
     # -- statistics
