@@ -327,12 +327,12 @@ SECURITY = {
     ),
     "superuser": Fault(sql("CREATE ROLE fault SUPERUSER"), sql("DROP ROLE fault"), {"sec_superusers": WARNING}),
     "rights of everybody": Fault(
-        sql("GRANT SELECT ON customer.customer TO PUBLIC"), sql("REVOKE SELECT ON customer.customer FROM PUBLIC"), {"sec_public": CRITICAL}
+        sql("GRANT SELECT ON customer.customer TO PUBLIC"), sql("REVOKE SELECT ON customer.customer FROM PUBLIC"), {"sec_public": CRITICAL, "db_grants_drift": WARNING}
     ),
     "everybody makes tables": Fault(
         sql("GRANT CREATE ON SCHEMA public TO PUBLIC"), sql("REVOKE CREATE ON SCHEMA public FROM PUBLIC"), {"sec_public": CRITICAL}
     ),
-    "no TLS": Fault(*setting("ssl", "off"), {"sec_tls": CRITICAL}),
+    "no TLS": Fault(*setting("ssl", "off"), {"sec_tls": CRITICAL, "db_config_files": CRITICAL}),
     "pg_hba.conf lets in": Fault(
         "echo 'host all all 192.0.2.1/32 trust' >> /etc/postgresql/15/main/pg_hba.conf",
         "sed -i '$d' /etc/postgresql/15/main/pg_hba.conf",
