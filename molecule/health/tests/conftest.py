@@ -39,6 +39,8 @@ QUIET = """
 mkdir -p /run/systemd/system/crm-platform-backup-status.timer.d
 printf '[Timer]\\nOnCalendar=\\nOnCalendar=yearly\\n' > /run/systemd/system/crm-platform-backup-status.timer.d/quiet.conf
 systemctl daemon-reload
+# Units that ask at a console, which a container lacks.
+systemctl reset-failed
 systemctl restart crm-platform-backup-status.timer
 """
 
