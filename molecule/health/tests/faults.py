@@ -145,6 +145,11 @@ def failed_login(lab: t.Any) -> None:
     raise AssertionError("a stranger is let in")
 
 
+def clock_goes_back(lab: t.Any) -> None:
+    """The last look was in what is the future now."""
+    lab.looks.history(lambda kept: kept.update(at=kept["at"] + 3600))
+
+
 def fills_quickly(lab: t.Any) -> None:
     """Empty an hour ago, and a third full now."""
     lab.server.sh(small_disk("size=30m", "true"))
@@ -525,6 +530,9 @@ SYSTEM = {
         "touch /run/reboot-required; echo linux-image > /run/reboot-required.pkgs", "rm /run/reboot-required*", {"reboot_required": WARNING}
     ),
     "security update that waits": Fault(repository("base-files", "Debian-Security"), NO_REPOSITORY, {"updates": WARNING}),
+    "clock that went back": Fault(
+        clock_goes_back, "true", {"clock": CRITICAL, "oom_kills": SKIPPED, "db_deadlocks": SKIPPED, "db_temporary_files": SKIPPED}
+    ),
     "process ended for want of memory": Fault(
         "systemd-run -q --wait -p MemoryMax=20M -p MemorySwapMax=0 python3 -c 'x = bytearray(100_000_000)'; systemctl reset-failed; true",
         "true",
