@@ -116,6 +116,7 @@ def lab(tmp_path_factory):
         host.sh("DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o Dpkg::Options::=--force-confold dist-upgrade > /dev/null")
     made.server.sh(QUIET + "crm-platform-backup exported; crm-platform-backup status > /dev/null")
     made.server.wait_for("the neighbour", lambda: '"Full' in made.server.sh("vtysh -c 'show ip ospf neighbor json'"), 30)
+    made.server.wait_for("BFD", lambda: '"up"' in made.server.sh("vtysh -c 'show bfd peers json'"), 30)
     made.first = made.report("-vvv", health_check_fail_on="warning")
     options = next(task["result"]["invocation"]["module_args"] for task in made.first[1].tasks if "health_check : Look" in task["name"])
     made.looks = looks.Looks(made.server, options)
