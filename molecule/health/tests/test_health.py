@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The health of a deployed server: no false alarm, and each fault that is made turns its own check, with a cure, and no other.
 
-The playbook as a user runs it where the report and its end are what is looked at; the module's code on the host for the rest.
+The playbook as a user runs it, health_check on the host and health_report on the controller, where the report and its end are looked at;
+the code of health_check on the host for the rest.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ def test_a_fault_turns_its_own_check_and_no_other(lab, name):
         found = lab.wait_until(lambda found: differs(before, found) == fault.told, fault.patience, fault.limits)
     finally:
         run_script(lab, fault.back)
+        lab.last = {}
     assert differs(before, found) == fault.told, bad(found)
     for one in fault.told:
         assert found[one]["message"] and (found[one]["cure"] or fault.told[one] == "skipped"), found[one]
