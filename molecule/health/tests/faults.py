@@ -188,22 +188,32 @@ MANY_CLIENTS = (
 
 DATABASE = {
     "idle in transaction": Fault(
-        session("idle", "BEGIN", "SELECT 1") + "; sleep 0.8", ENDED, {"db_idle_in_transaction": WARNING}, {"db_idle_in_transaction": {"warning": 0.5}}
+        session("idle", "BEGIN", "SELECT 1") + "; sleep 0.8",
+        ENDED,
+        {"db_idle_in_transaction": WARNING},
+        {"db_idle_in_transaction": {"warning": 0.5}},
+        patience=5,
     ),
     "idle in transaction for long": Fault(
         session("idle", "BEGIN", "SELECT 1") + "; sleep 0.8",
         ENDED,
         {"db_idle_in_transaction": CRITICAL},
         {"db_idle_in_transaction": {"warning": 0.2, "critical": 0.5}},
+        patience=5,
     ),
     "long query": Fault(
-        session("long", "SELECT pg_sleep(500)") + "; sleep 0.8", ENDED, {"db_longest_query": WARNING}, {"db_longest_query": {"warning": 0.5}}
+        session("long", "SELECT pg_sleep(500)") + "; sleep 0.8",
+        ENDED,
+        {"db_longest_query": WARNING},
+        {"db_longest_query": {"warning": 0.5}},
+        patience=5,
     ),
     "lock wait": Fault(
         session("holds", "SELECT pg_advisory_lock(3)") + "; sleep 0.3; " + session("waits", "SELECT pg_advisory_lock(3)") + "; sleep 0.8",
         ENDED,
         {"db_lock_waits": CRITICAL},
         {"db_lock_waits": {"warning": 0.2, "critical": 0.5}},
+        patience=5,
     ),
     "deadlock": Fault(deadlock(), "true", {"db_deadlocks": WARNING}, {"db_deadlocks": {"warning": 1}}),
     "transactions that are taken back": Fault(
@@ -327,7 +337,9 @@ SECURITY = {
     ),
     "superuser": Fault(sql("CREATE ROLE fault SUPERUSER"), sql("DROP ROLE fault"), {"sec_superusers": WARNING}),
     "rights of everybody": Fault(
-        sql("GRANT SELECT ON customer.customer TO PUBLIC"), sql("REVOKE SELECT ON customer.customer FROM PUBLIC"), {"sec_public": CRITICAL, "db_grants_drift": WARNING}
+        sql("GRANT SELECT ON customer.customer TO PUBLIC"),
+        sql("REVOKE SELECT ON customer.customer FROM PUBLIC"),
+        {"sec_public": CRITICAL, "db_grants_drift": WARNING},
     ),
     "everybody makes tables": Fault(
         sql("GRANT CREATE ON SCHEMA public TO PUBLIC"), sql("REVOKE CREATE ON SCHEMA public FROM PUBLIC"), {"sec_public": CRITICAL}
