@@ -376,15 +376,16 @@ SECURITY = {
 CRM = {
     "worker stopped": Fault("systemctl stop crm-platform-worker", "systemctl start crm-platform-worker", {"crm_units": CRITICAL}),
     "cron stopped": Fault("systemctl stop crm-platform-cron", "systemctl start crm-platform-cron", {"crm_units": CRITICAL}),
+    # The CRM's address goes with either, in order, and whoever watches it.
     "web stopped": Fault(
         "systemctl stop crm-platform",
         f"systemctl start crm-platform crm-platform-worker crm-platform-cron; {ANSWERS}",
-        {"crm_units": CRITICAL, "crm_answers": CRITICAL, "crm_latency": SKIPPED},
+        {"crm_units": CRITICAL, "crm_answers": CRITICAL, "crm_latency": SKIPPED, "routing_anycast": CRITICAL},
     ),
     "nginx stopped": Fault(
         "systemctl stop nginx",
-        "systemctl start nginx",
-        {"crm_units": CRITICAL, "crm_answers": CRITICAL, "crm_latency": SKIPPED, "crm_certificate": UNKNOWN},
+        f"systemctl start nginx crm-platform-anycast; {ANSWERS}",
+        {"crm_units": CRITICAL, "crm_answers": CRITICAL, "crm_latency": SKIPPED, "routing_anycast": CRITICAL, "crm_certificate": UNKNOWN},
     ),
     "web killed": Fault(f"systemctl kill --signal=KILL crm-platform; sleep 0.5; {ANSWERS}", "true", {"crm_workers": WARNING}),
     "queue that stands": Fault(
@@ -442,7 +443,7 @@ BACKUP = {
         f'file="$(find {REPOSITORY}/database/backup/crm/2* -type f -size +100k | head -n 1)"; echo "$file" > /run/fault.name; cp -p "$file" /run/fault.kept;'
         ' printf damage | dd of="$file" bs=1 seek=50000 conv=notrunc status=none; crm-platform-backup verify > /dev/null 2>&1 || true',
         'cp -p /run/fault.kept "$(cat /run/fault.name)"; crm-platform-backup verify > /dev/null 2>&1',
-        {"backup_damage": CRITICAL},
+        {"backup_damage": CRITICAL, "backup_runs": CRITICAL},
     ),
     "full repository": Fault(
         f"head -c 1G /dev/zero > {REPOSITORY}/fault 2> /dev/null; {STATUS}", f"rm {REPOSITORY}/fault; {STATUS}", {"backup_space": CRITICAL}
