@@ -64,6 +64,7 @@ def test_a_fault_turns_its_own_check_and_no_other(lab, name):
         found = lab.wait_until(lambda found: differs(before, found) == fault.told, fault.patience, fault.limits)
     finally:
         run_script(lab, fault.back)
+        lab.last = {}
     assert differs(before, found) == fault.told, bad(found)
     for one in fault.told:
         assert found[one]["message"] and (found[one]["cure"] or fault.told[one] == "skipped"), found[one]
