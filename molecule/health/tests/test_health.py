@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The health of a deployed server: no false alarm, and each fault that is made turns its own check, with a cure, and no other.
 
-The playbook as a user runs it where the report and its end are what is looked at; the module's code on the host for the rest.
+The playbook as a user runs it, health_check on the host and health_report on the controller, where the report and its end are looked at;
+the code of health_check on the host for the rest.
 """
 
 from __future__ import annotations
