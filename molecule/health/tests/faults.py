@@ -217,7 +217,7 @@ DATABASE = {
     ),
     "deadlock": Fault(deadlock(), "true", {"db_deadlocks": WARNING}, {"db_deadlocks": {"warning": 1}}),
     "transactions that are taken back": Fault(
-        f"yes 'BEGIN; SELECT txid_current(); ROLLBACK;' | head -n 1500 | {sql('SELECT 1').split(' -c ')[0]} > /dev/null",
+        f"yes 'BEGIN; SELECT txid_current(); ROLLBACK;' | head -n 1500 | {sql('SELECT 1').partition(' -c ')[0]} > /dev/null",
         "true",
         {"db_rollbacks": CRITICAL},
     ),
@@ -255,7 +255,8 @@ DATABASE = {
         {"db_sequences": CRITICAL},
     ),
     "slow statement": Fault(
-        " ".join(f"(yes 'SELECT pg_sleep(0.05);' | head -n 25 | {sql('SELECT 1').split(' -c ')[0]} > /dev/null) &" for dummy in range(4)) + " wait",
+        " ".join(f"(yes 'SELECT pg_sleep(0.05);' | head -n 25 | {sql('SELECT 1').partition(' -c ')[0]} > /dev/null) &" for dummy in range(4))
+        + " wait",
         sql("SELECT pg_stat_statements_reset(userid, dbid, queryid) FROM pg_stat_statements WHERE query LIKE '%pg_sleep%'") + " > /dev/null",
         {"db_slow_statements": WARNING},
         {"db_slow_statements": {"warning": 45}},
