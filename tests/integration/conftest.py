@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from xdist import scheduler
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
@@ -20,6 +21,20 @@ import servers  # pylint: disable=wrong-import-position
 collection.importable()
 server = servers.server
 database = servers.database
+# In these a host goes through its life, from test to test.
+IN_ORDER = ("monitoring", "ospf_routing", "qos", "traffic_shaping", "health_repair")
+
+
+class Together(scheduler.LoadScopeScheduling):
+    """Tests that belong together go to one process; each other test to whichever is free."""
+
+    def _split_scope(self, nodeid):
+        file = nodeid.split("::")[0]
+        return file if Path(file).stem.removeprefix("test_") in IN_ORDER else nodeid
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return Together(config, log)
 
 
 @pytest.fixture(scope="session")

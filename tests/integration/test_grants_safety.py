@@ -120,6 +120,8 @@ def test_no_secret_comes_out(server, tmp_path):
         made = grants.Access(server, server.database())
         try:
             made.sql("CREATE EXTENSION pg_stat_statements")
+            # What other tests have said on this server in their own words.
+            made.sql("SELECT pg_stat_statements_reset()")
             who, seen, stop = made.name("app"), set(), threading.Event()
 
             def watch():
