@@ -481,7 +481,13 @@ NETWORK = {
         "systemctl restart crm-platform-qos-eth0",
         {"qos_qdisc": CRITICAL},
     ),
-    "shaper of what comes in deleted": Fault("ip link del ifb-eth0", "systemctl restart crm-platform-qos-eth0", {"qos_ingress": CRITICAL}),
+    # Nothing comes in then, from neighbours neither.
+    "shaper of what comes in deleted": Fault(
+        "ip link del ifb-eth0",
+        "systemctl restart crm-platform-qos-eth0",
+        {"qos_ingress": CRITICAL, "routing_neighbours": CRITICAL, "routing_bfd": SKIPPED},
+        patience=30,
+    ),
     "traffic not sorted": Fault("nft delete table inet crm_platform_qos", "systemctl restart crm-platform-qos", {"qos_rules": CRITICAL}),
     "neighbour dead": Fault(
         *router("systemctl stop frr", "systemctl start frr"), {"routing_neighbours": CRITICAL, "routing_bfd": SKIPPED}, patience=15

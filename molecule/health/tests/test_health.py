@@ -72,7 +72,7 @@ def test_a_fault_turns_its_own_check_and_no_other(lab, name):
     assert differs(before, found) == fault.told, bad(found)
     for one in fault.told:
         assert found[one]["message"] and (found[one]["cure"] or fault.told[one] == "skipped"), found[one]
-    after = lab.wait_until(lambda found: not bad(found), 20)
+    after = lab.wait_until(lambda found: not bad(found), 90)  # neighbours take a while to find each other
     assert not bad(after), f"taken back: {bad(after)}"
 
 
@@ -107,8 +107,9 @@ def test_a_database_that_is_down_costs_no_other_check(lab):
     finally:
         lab.server.sh("systemctl start postgresql@15-main; systemctl restart crm-platform crm-platform-worker crm-platform-cron")
     changed = differs(before, found)
-    assert changed.pop("db_up") == "critical" and changed.pop("crm_answers", "critical") == "critical" and took < 30, (changed, took)
+    assert changed.pop("db_up") == "critical" and changed.pop("crm_answers", "critical") in ("critical", "unknown") and took < 30, (changed, took)
     assert {found[name]["area"] for name in changed} <= {"database", "crm", "security"}, changed
     assert all(status == "unknown" for name, status in changed.items() if found[name]["area"] == "database"), changed
-    after = lab.wait_until(lambda found: not set(bad(found)) - {"db_restart"}, 20)
-    assert not set(bad(after)) - {"db_restart"}, bad(after)
+    # For a minute it is told that the database started anew.
+    after = lab.wait_until(lambda found: not bad(found), 120)
+    assert not bad(after), bad(after)

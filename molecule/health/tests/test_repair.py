@@ -87,7 +87,7 @@ def repaired(lab):
             health_check_thresholds=LIMITS,
         )
 
-    well = lab.look()
+    well = lab.wait_until(lambda found: not bad(found), 90)
     assert not bad(well), bad(well)
     for fault, dummy in REPAIRS.values():
         lab.server.sh(fault.make)

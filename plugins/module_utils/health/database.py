@@ -400,7 +400,9 @@ def pending_restart(host):
 def config_files(host):
     """The configuration files can be read again"""
     rows = host.database.rows(
-        "SELECT sourcefile, sourceline, error FROM pg_file_settings WHERE error IS NOT NULL AND error NOT LIKE '%restart%' LIMIT 1"
+        # One that only waits for a restart could not be applied either: db_pending_restart tells of it.
+        "SELECT f.sourcefile, f.sourceline, f.error FROM pg_file_settings f WHERE f.error IS NOT NULL"
+        " AND NOT EXISTS (SELECT FROM pg_settings s WHERE s.pending_restart AND lower(s.name) = lower(f.name)) LIMIT 1"
     )
     hba = host.database.rows("SELECT line_number, error FROM pg_hba_file_rules WHERE error IS NOT NULL LIMIT 1")
     if rows:
