@@ -201,6 +201,27 @@ def test_what_is_broken_in_a_history_is_left_out_and_the_rest_is_kept():
     assert [value for dummy, value in kept["series"]["load5"]] == [1.5, 2, 3]
 
 
+def test_apt_is_asked_again_only_where_something_changed(monkeypatch, tmp_path):
+    monkeypatch.setattr(system, "APT_LISTS", str(tmp_path))
+    monkeypatch.setattr(system, "APT_STATE", ())
+    (tmp_path / "debian_InRelease").write_text("")
+    said = []
+
+    def look(previous, lines):
+        host = probe.Host({}, {"at": time.time() - 60, "counters": previous, "series": {}})
+        monkeypatch.setattr(host, "run", lambda *words: said.append(words) or lines)
+        return system.updates(host), {**previous, **host.counters}
+
+    waits = "Inst openssl [1] (2 Debian-Security:12/stable-security [amd64])"
+    first, kept = look({}, "")
+    assert first.value == 0 and len(said) == 1
+    assert look(kept, waits)[0].value == 0 and len(said) == 1
+    os.utime(tmp_path / "debian_InRelease", (1, 2_000_000))
+    found, after = look(kept, waits)
+    assert found.status == "warning" and "openssl" in found.message and len(said) == 2
+    assert look(after, waits)[0].status == "warning" and len(said) == 3
+
+
 def test_a_clock_in_the_past_is_told_and_compares_with_nothing(monkeypatch):
     host = probe.Host({}, {"at": time.time() + 86400, "counters": {"oom_kill": 0, "boot": 0}, "series": {"load5": [[time.time() + 80000, 1]]}})
     results, dummy = registry.run(host, ["system"], ["updates", "failed_units"])
