@@ -183,7 +183,7 @@ def test_a_fault_calls_the_right_one(run, watched):
     assert changed.rc == 0, changed.failure
     watched.run("systemctl", "start", "crm-platform-health")
     wanted = {("CrmLoad", "critical", "chat"), ("CrmOpenFiles", "warning", "ops")}
-    print(watched.wait_for("Alertmanager to know", lambda: wanted <= firing(watched), 60))
+    print(watched.wait_for("Alertmanager to know", lambda: wanted <= firing(watched), 240))
 
 
 def test_promtool_accepts_all_and_each_alert_does_what_it_should(watched):
