@@ -9,6 +9,8 @@ import json
 import os
 import typing as t
 
+from . import whole
+
 # How the module came in, and what is about the run and not about what is wanted.
 LEFT_OUT = ("login_", "ssl_", "ca_cert", "connect_params", "session_role", "record", "report", "lock_", "statement_timeout", "_ansible")
 
@@ -33,12 +35,5 @@ def keep(path: t.Optional[str], options: t.Mapping[str, t.Any], check: bool) -> 
     except (OSError, ValueError):
         pass
     if not check:
-        staged = f"{path}.{os.getpid()}"
-        try:
-            with open(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
-                stream.write(wanted)
-            os.replace(staged, path)
-        finally:
-            if os.path.exists(staged):
-                os.unlink(staged)
+        whole.write(path, wanted, 0o600)
     return True

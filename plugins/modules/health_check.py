@@ -216,13 +216,13 @@ seconds:
   type: float
 """
 
-import contextlib
 import json
 import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.crm.platform.plugins.module_utils import whole
 from ansible_collections.crm.platform.plugins.module_utils.health import (  # noqa: F401  # pylint: disable=unused-import  # they register their checks
     backup,
     crm,
@@ -264,19 +264,6 @@ def argument_spec():
     }
 
 
-def write(path, text, mode):
-    """The whole text, or what was there; a full disk is not filled further by what was begun."""
-    staged = f"{path}.{os.getpid()}"
-    try:
-        with open(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as stream:
-            stream.write(text)
-        os.replace(staged, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(staged)
-        raise
-
-
 def main():
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
     params = module.params
@@ -291,8 +278,7 @@ def main():
                 kept = history.checked(json.load(stream))
         except (OSError, ValueError) as error:
             problems.append(f"history: {params['history']}: {error}; it is begun anew")
-    options = {**params, "ssl_mode": "prefer", "ca_cert": None, "ssl_cert": None, "ssl_key": None, "connect_params": {}}
-    host = probe.Host(options, kept)
+    host = probe.Host(params, kept)
     try:
         results, unusable = registry.run(host, params["areas"], params["skip"], params["thresholds"], params["time_limit"])
     finally:
@@ -302,9 +288,9 @@ def main():
         try:
             if params["history"]:
                 os.makedirs(os.path.dirname(params["history"]), mode=0o755, exist_ok=True)
-                write(params["history"], json.dumps(kept) + "\n", 0o644)
+                whole.write(params["history"], json.dumps(kept) + "\n", 0o644)
             if params["textfile"]:
-                write(params["textfile"], history.metrics(results, host.now), 0o644)
+                whole.write(params["textfile"], history.metrics(results, host.now), 0o644)
         except OSError as error:
             problems.append(f"the history could not be written: {error}")
     module.exit_json(

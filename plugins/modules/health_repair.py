@@ -227,6 +227,7 @@ said:
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.crm.platform.plugins.module_utils.health.probe import CONNECTION
 from ansible_collections.crm.platform.plugins.module_utils.repair import (  # noqa: F401  # pylint: disable=unused-import  # they register their repairs
     certificates,
     firewall,
@@ -288,7 +289,7 @@ def main():
     problems = registry.problems(params["repairs"], params)
     if problems:
         module.fail_json(msg=problems[0])
-    host = Host({**params, "ssl_mode": "prefer", "ca_cert": None, "ssl_cert": None, "ssl_key": None, "connect_params": {}})
+    host = Host({**CONNECTION, **params})
     try:
         results = registry.run(host, params["repairs"], module.check_mode)
     finally:

@@ -26,6 +26,10 @@ except ImportError:
     psycopg2 = None
 
 
+# What postgres.parameters asks for beside the options of the module.
+CONNECTION = {"ssl_mode": "prefer", "ca_cert": None, "ssl_cert": None, "ssl_key": None, "connect_params": {}}
+
+
 class Host:
     """One host in one run.
 
@@ -34,7 +38,7 @@ class Host:
     """
 
     def __init__(self, options: t.Mapping[str, t.Any], previous: t.Optional[dict] = None) -> None:
-        self.options, self.previous = options, previous or {}
+        self.options, self.previous = {**CONNECTION, **options}, previous or {}
         self.deadline = time.monotonic() + 5
         self.now = time.time()
         self.counters: dict[str, float] = {}

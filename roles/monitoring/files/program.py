@@ -18,7 +18,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from library import health  # pylint: disable=wrong-import-position
+from library import health, whole  # pylint: disable=wrong-import-position
 from library.health import history, probe, registry, report  # pylint: disable=wrong-import-position
 
 CONFIG = "/etc/crm-platform/health.json"
@@ -59,17 +59,8 @@ def read(path: str, kept: str, problems: list) -> dict:
 
 
 def write(path: str, text: str) -> None:
-    """Whole or not at all: somebody may be reading."""
-    staged = f"{path}.{os.getpid()}"
     os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    try:
-        with open(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), "w", encoding="utf-8") as stream:
-            stream.write(text)
-        os.replace(staged, path)
-    except BaseException:
-        if os.path.exists(staged):
-            os.unlink(staged)
-        raise
+    whole.write(path, text, 0o644)
 
 
 def comparable(kept: dict, now: float) -> dict:
@@ -103,9 +94,7 @@ def look(options: dict, areas: list, may_write: bool) -> dict:
     problems: list = []
     state = os.path.join(os.path.dirname(options["history"]), "timer.json") if options.get("history") else ""
     before = read(state, "state", problems) if state else {}
-    given = {"login_host": "", "login_user": "postgres", "login_password": "", "login_port": 5432}
-    given.update(ssl_mode="prefer", ca_cert=None, ssl_cert=None, ssl_key=None, connect_params={})
-    host = probe.Host({**given, **options})
+    host = probe.Host({"login_host": "", "login_user": "postgres", "login_password": "", "login_port": 5432, **options})
     host.previous = comparable(before, host.now)
     try:
         results, unusable = registry.run(
