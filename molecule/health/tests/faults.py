@@ -524,11 +524,12 @@ NETWORK = {
         patience=5,
     ),
     "full table of connections": Fault(
-        'python3 -c "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM);'
-        " [s.sendto(b'', ('172.31.70.2', port)) for port in range(33000, 33600)]\"",
+        "python3 -c \"import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM);"
+        " most = int(open('/proc/sys/net/netfilter/nf_conntrack_max').read());"
+        " [s.sendto(b'', ('172.31.70.2', 20000 + n)) for n in range(most * 12 // 1000)]\"",
         "true",
         {"conntrack": WARNING},
-        {"conntrack": {"warning": 0.15}},
+        {"conntrack": {"warning": 1}},
     ),
 }
 
