@@ -7,13 +7,16 @@
     run_tests.py --list             what there is
 
 A suite that fails does not keep the others from running: one run tells all
-that is wrong. The log of each is in .cache/log; a failing one is shown.
+that is wrong. The log of each is in .cache/log; a failing one is shown, and
+what failed in it is told once more at the end: a page that keeps the last
+lines of a run tells enough.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import time
@@ -24,6 +27,9 @@ import lab
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
 COLLECTIONS = CACHE / "collections"
+LOGS = CACHE / "log"
+# Of a suite that failed, at the end.
+TOLD_LINES, TOLD_WIDTH = 40, 400
 
 
 def script(name: str) -> str:
@@ -74,9 +80,17 @@ SUITES: dict[str, tuple[str, list[str]]] = {
 }
 
 
+def told(log: str) -> list[str]:
+    """The lines of a log that say what failed and why: pytest's and ours."""
+    lines = [re.sub("\x1b\\[[0-9;]*m", "", line).rstrip()[:TOLD_WIDTH] for line in log.splitlines()]
+    names = [line for line in lines if re.match(r"FAILED (?!- )|ERROR +\S", line)]
+    why = [line for line in lines if re.match(r"E  +\S|fatal: ", line)]
+    return list(dict.fromkeys(names + why))[:TOLD_LINES]
+
+
 def run(name: str, verbose: bool) -> bool:
     _what, command = SUITES[name]
-    log = CACHE / "log" / f"{name}.log"
+    log = LOGS / f"{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     print(f"==> {name}: {SUITES[name][0]}", flush=True)
     began = time.monotonic()
@@ -111,6 +125,8 @@ def main() -> int:
     began = time.monotonic()
     ended = {name: run(name, arguments.verbose) for name in arguments.suites}
     failed = [name for name, good in ended.items() if not good]
+    for name in failed if not arguments.verbose else ():
+        print(f"--- what failed in {name}", *told((LOGS / f"{name}.log").read_text(errors="replace")), sep="\n    ")
     print(f"{len(ended) - len(failed)} passed, {len(failed)} failed", flush=True)
     print(f"suites: {', '.join(ended)}; {time.monotonic() - began:.0f} s" + (f"; failed: {', '.join(failed)}" if failed else ""), flush=True)
     return 1 if failed else 0

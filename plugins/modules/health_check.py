@@ -37,30 +37,6 @@ options:
     description: Seconds that one check may take.
     type: float
     default: 5
-  login_db:
-    description: The CRM's database; empty where the host has none.
-    type: str
-    default: ""
-  login_unix_socket:
-    description: Directory of the server's socket.
-    type: str
-    default: ""
-  login_host:
-    description: Name or address of the server, where it is not reached by its socket.
-    type: str
-    default: ""
-  login_port:
-    description: Its port.
-    type: int
-    default: 5432
-  login_user:
-    description: The role to look as. Not all is visible to others than a superuser.
-    type: str
-    default: postgres
-  login_password:
-    description: Its password.
-    type: str
-    default: ""
   crm:
     description: The CRM on this host, as its users reach it; left out on hosts without.
     type: dict
@@ -98,6 +74,7 @@ options:
     type: path
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
+  - crm.platform.health
 attributes:
   check_mode:
     support: full
@@ -252,12 +229,7 @@ def argument_spec():
         "skip": {"type": "list", "elements": "str", "default": []},
         "thresholds": {"type": "dict", "default": {}},
         "time_limit": {"type": "float", "default": 5},
-        "login_db": {"type": "str", "default": ""},
-        "login_unix_socket": {"type": "str", "default": ""},
-        "login_host": {"type": "str", "default": ""},
-        "login_port": {"type": "int", "default": 5432},
-        "login_user": {"type": "str", "default": "postgres"},
-        "login_password": {"type": "str", "default": "", "no_log": True},
+        **probe.LOGIN,
         "crm": {"type": "dict", "options": crm_options},
         "history": {"type": "path"},
         "textfile": {"type": "path"},

@@ -90,30 +90,6 @@ options:
     type: list
     elements: path
     default: [/var/log/crm-platform, /var/log/frr, /var/log/nginx, /var/log/pgbackrest, /var/log/postgresql]
-  login_db:
-    description: The CRM's database; empty where the host has none.
-    type: str
-    default: ""
-  login_unix_socket:
-    description: Directory of the server's socket.
-    type: str
-    default: ""
-  login_host:
-    description: Name or address of the server, where it is not reached by its socket.
-    type: str
-    default: ""
-  login_port:
-    description: Its port.
-    type: int
-    default: 5432
-  login_user:
-    description: The role to act as; a superuser.
-    type: str
-    default: postgres
-  login_password:
-    description: Its password.
-    type: str
-    default: ""
   crm:
     description: The CRM on this host; left out on hosts without.
     type: dict
@@ -128,6 +104,7 @@ options:
         default: 127.0.0.1
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
+  - crm.platform.health
 attributes:
   check_mode:
     support: full
@@ -227,7 +204,7 @@ said:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.crm.platform.plugins.module_utils.health.probe import CONNECTION
+from ansible_collections.crm.platform.plugins.module_utils.health.probe import CONNECTION, LOGIN
 from ansible_collections.crm.platform.plugins.module_utils.repair import (  # noqa: F401  # pylint: disable=unused-import  # they register their repairs
     certificates,
     firewall,
@@ -270,12 +247,7 @@ def argument_spec():
         "journal_days": {"type": "int", "default": 30},
         "log_days": {"type": "int", "default": 14},
         "log_directories": {"type": "list", "elements": "path", "default": LOGS},
-        "login_db": {"type": "str", "default": ""},
-        "login_unix_socket": {"type": "str", "default": ""},
-        "login_host": {"type": "str", "default": ""},
-        "login_port": {"type": "int", "default": 5432},
-        "login_user": {"type": "str", "default": "postgres"},
-        "login_password": {"type": "str", "default": "", "no_log": True},
+        **LOGIN,
         "crm": {"type": "dict", "options": crm_options},
     }
 

@@ -28,7 +28,6 @@ history, registry = parts["history"], parts["registry"]
 kept = {}
 if os.path.exists(options["history"]):
     kept = history.checked(json.load(open(options["history"])))
-options = {**options, "ssl_mode": "prefer", "ca_cert": None, "ssl_cert": None, "ssl_key": None, "connect_params": {}}
 host = parts["probe"].Host(options, kept)
 try:
     results, problems = registry.run(host, options["areas"], options["skip"], options["thresholds"], options["time_limit"])

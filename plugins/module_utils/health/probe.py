@@ -26,8 +26,20 @@ except ImportError:
     psycopg2 = None
 
 
-# What postgres.parameters asks for beside the options of the module.
-CONNECTION = {"ssl_mode": "prefer", "ca_cert": None, "ssl_cert": None, "ssl_key": None, "connect_params": {}}
+# The options of the modules that look and repair; described in doc_fragments/health.py.
+LOGIN = {
+    "login_db": {"type": "str", "default": ""},
+    "login_unix_socket": {"type": "str", "default": ""},
+    "login_host": {"type": "str", "default": ""},
+    "login_port": {"type": "int", "default": 5432},
+    "login_user": {"type": "str", "default": "postgres"},
+    "login_password": {"type": "str", "default": "", "no_log": True},
+}
+# All that postgres.parameters asks for.
+CONNECTION = {
+    **{name: option["default"] for name, option in LOGIN.items()},
+    **{"ssl_mode": "prefer", "ca_cert": None, "ssl_cert": None, "ssl_key": None, "connect_params": {}},
+}
 
 
 class Host:

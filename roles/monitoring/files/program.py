@@ -94,7 +94,7 @@ def look(options: dict, areas: list, may_write: bool) -> dict:
     problems: list = []
     state = os.path.join(os.path.dirname(options["history"]), "timer.json") if options.get("history") else ""
     before = read(state, "state", problems) if state else {}
-    host = probe.Host({"login_host": "", "login_user": "postgres", "login_password": "", "login_port": 5432, **options})
+    host = probe.Host(options)
     host.previous = comparable(before, host.now)
     try:
         results, unusable = registry.run(
