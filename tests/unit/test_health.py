@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import re
+import socket
 import time
 import types
 
@@ -164,6 +165,29 @@ def test_a_database_that_is_not_there_costs_one_check_its_time(tmp_path):
     host.close()
     assert {each["status"] for each in results} == {"critical", "unknown"}
     assert [each["id"] for each in results if each["status"] == "critical"] == ["db_up"]
+
+
+def test_a_database_that_hangs_costs_its_time_once(monkeypatch, tmp_path):
+    """The CRM's users wait for it, too: the question to the CRM is a brief one then."""
+    host = probe.Host({"login_db": "crm", "login_unix_socket": str(tmp_path), "crm": {"url": "https://crm.example.test", "password_file": "/none"}})
+
+    def login(crm):
+        while crm.host.left:
+            time.sleep(0.01)
+
+    monkeypatch.setattr(probe.Crm, "login", login)
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(f"{tmp_path}/.s.PGSQL.5432")
+        silent.listen(8)
+        began = time.monotonic()
+        results, dummy = registry.run(
+            host, ["database", "crm"], [each.id for each in registry.REGISTRY.values() if each.area == "crm" and each.id != "crm_answers"], seconds=2
+        )
+        took = time.monotonic() - began
+    host.close()
+    assert 2 <= took < 3.5
+    assert {each["status"] for each in results} == {"critical", "unknown"}
+    assert results[-1]["status"] == "critical" and results[-1]["message"] == "crm.example.test does not answer its users; PostgreSQL hangs"
 
 
 def test_rates_need_an_earlier_run_and_a_clock_that_goes_on():

@@ -127,6 +127,11 @@ class Host:
             self._database = Database(self)
         return self._database.usable()
 
+    @property
+    def database_hangs(self) -> bool:
+        """It is here, was asked in this run, and did not answer in time."""
+        return self._database is not None and self._database.hangs
+
     # -- the CRM
 
     @property
@@ -147,7 +152,7 @@ class Database:
 
     def __init__(self, host: Host) -> None:
         self.host, self.session, self.trouble = host, None, ""
-        self._apart = False
+        self.hangs, self._apart = False, False
 
     def _connect(self) -> postgres.Session:
         given = {**postgres.parameters(self.host.options), "connect_timeout": max(2, int(self.host.left))}
@@ -169,12 +174,15 @@ class Database:
                     f" SET statement_timeout = {max(whole, 100)}; SET lock_timeout = {max(min(whole // 2, 1000), 50)}"
                 )
             except TimeOver:
-                self.trouble = "PostgreSQL did not answer in time"
+                self._gone()
                 raise
             except psycopg2.Error as error:
                 self.trouble = f"no connection to the database: {postgres.one_line(error)}"
                 raise OSError(self.trouble) from None
         return self
+
+    def _gone(self) -> None:
+        self.trouble, self.hangs = "PostgreSQL did not answer in time", True
 
     @contextlib.contextmanager
     def apart(self) -> t.Iterator[postgres.Session]:
@@ -204,7 +212,7 @@ class Database:
                 ready = ((), (), ())
             if not any(ready):
                 if not self._apart:
-                    self.trouble = "PostgreSQL did not answer in time"
+                    self._gone()
                 raise TimeOver
 
     def rows(self, sql: str, values: t.Optional[t.Sequence] = None) -> list:
