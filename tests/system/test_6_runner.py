@@ -42,11 +42,14 @@ def run(directory, host, **variables):
     (directory / "inventory").mkdir(parents=True, exist_ok=True)
     # A group that is looked at without being one of the first roles: a router, and where it exists the monitor.
     (directory / "inventory" / "hosts.yml").write_text(yaml.safe_dump(plays.inventory(host.name, groups=GROUPS)), encoding="utf-8")
+    # As docs/awx.md says: AWX runs the playbooks that lie in the project.
+    (directory / "project").mkdir(exist_ok=True)
+    (directory / "project" / "health.yml").write_text("- name: Look\n  ansible.builtin.import_playbook: crm.platform.health_check\n", encoding="utf-8")
     (directory / "env").mkdir(exist_ok=True)
     (directory / "env" / "extravars").write_text(json.dumps({**VARIABLES, **variables}), encoding="utf-8")
     environment = {name: value for name, value in plays.environment(directory).items() if name.startswith(("ANSIBLE_", "PATH", "SSL_CERT"))}
     del environment["ANSIBLE_STDOUT_CALLBACK"]
-    outcome = ansible_runner.run(private_data_dir=str(directory), playbook="crm.platform.health_check", envvars=environment, quiet=True, timeout=120)
+    outcome = ansible_runner.run(private_data_dir=str(directory), playbook="health.yml", envvars=environment, quiet=True, timeout=120)
     last = [event["event_data"] for event in outcome.events if event["event"] == "playbook_on_stats"]
     return outcome, (last[0].get("artifact_data") or {}) if last else {}, outcome.stdout.read()
 
