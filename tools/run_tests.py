@@ -15,11 +15,13 @@ lines of a run tells enough.
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import os
 import re
 import subprocess
 import sys
 import time
+import typing as t
 from pathlib import Path
 
 import lab
@@ -78,6 +80,7 @@ SUITES: dict[str, tuple[str, list[str]]] = {
     "molecule": ("the whole platform, twice", tool("molecule")),
     "system": ("drift, kill, reboot, bad input", pytest("-n", "2", "--durations=20", "tests/system")),
 }
+TOGETHER = ("lint", "sanity", "unit")
 
 
 def told(log: str) -> list[str]:
@@ -89,10 +92,13 @@ def told(log: str) -> list[str]:
 
 
 def run(name: str, verbose: bool) -> bool:
-    _what, command = SUITES[name]
+    what, command = SUITES[name]
     log = LOGS / f"{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    print(f"==> {name}: {SUITES[name][0]}", flush=True)
+    heading = f"==> {name}: {what}"
+    # Those that run side by side say all at their end.
+    if name not in TOGETHER or verbose:
+        print(heading, flush=True)
     began = time.monotonic()
     if verbose:
         status = subprocess.run(command, cwd=ROOT, env=environment(), check=False).returncode
@@ -100,13 +106,22 @@ def run(name: str, verbose: bool) -> bool:
         with log.open("w") as stream:
             status = subprocess.run(command, cwd=ROOT, env=environment(), check=False, stdout=stream, stderr=subprocess.STDOUT).returncode
     took = time.monotonic() - began
+    said = [] if name not in TOGETHER or verbose else [heading]
     if status and not verbose:
-        print(log.read_text(errors="replace"), end="")
+        said.append(log.read_text(errors="replace").rstrip("\n"))
     elif not verbose:
         last = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-        print(f"    {last[-1].strip('= ')}" if last else "    (nothing said)")
-    print(f"    {'FAILED' if status else 'ok'} in {took:.0f} s", flush=True)
+        said.append(f"    {last[-1].strip('= ')}" if last else "    (nothing said)")
+    print("\n".join([*said, f"    {'FAILED' if status else 'ok'} in {took:.0f} s"]), flush=True)
     return status == 0
+
+
+def run_all(names: t.Sequence[str], verbose: bool) -> dict[str, bool]:
+    """Whether each went well. Those that need no container run side by side: none of them keeps two cores busy."""
+    together = [name for name in names if name in TOGETHER and not verbose]
+    with concurrent.futures.ThreadPoolExecutor(len(TOGETHER)) as pool:
+        ended = dict(zip(together, pool.map(lambda name: run(name, False), together)))
+    return {**ended, **{name: run(name, verbose) for name in names if name not in together}}
 
 
 def main() -> int:
@@ -123,7 +138,7 @@ def main() -> int:
     if unknown:
         parser.error(f"no suite {', '.join(unknown)}; there are {', '.join(SUITES)}")
     began = time.monotonic()
-    ended = {name: run(name, arguments.verbose) for name in arguments.suites}
+    ended = run_all(arguments.suites, arguments.verbose)
     failed = [name for name, good in ended.items() if not good]
     for name in failed if not arguments.verbose else ():
         print(f"--- what failed in {name}", *told((LOGS / f"{name}.log").read_text(errors="replace")), sep="\n    ")

@@ -77,6 +77,10 @@ class Server:
             "foundation_database_password": "{% raw %}" + PASSWORD + "{% endraw %}",
             "crm_package_ca_bundle": os.environ.get("SSL_CERT_FILE", ""),
             "crm_service_admin_email": "admin@example.test",
+            # The whole world is in Molecule's scenario `default`.
+            "crm_service_countries": ["DE"],
+            "crm_service_currencies": ["EUR"],
+            "crm_service_subdivisions": False,
         }
 
     def inventory(self, **variables):
