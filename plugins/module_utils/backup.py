@@ -456,7 +456,7 @@ def metrics(state: dict) -> str:
     if last:
         add("drill_seconds", "gauge", "Duration of the last drill.", ("", round(last["seconds"], 1)))
         if last.get("rto") is not None:
-            add("drill_rto_seconds", "gauge", "From the begin of the restore to a login (recovery time).", ("", round(last["rto"], 1)))
+            add("drill_rto_seconds", "gauge", "From the start of the restore to a login (recovery time).", ("", round(last["rto"], 1)))
         add("drill_ok", "gauge", "Whether the last drill succeeded.", ("", int(last["ok"])))
         add("drill_time_seconds", "gauge", "When the last drill ended, in seconds since 1970.", ("", int(last["ended"])))
         if last.get("rpo") is not None:

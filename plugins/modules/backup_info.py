@@ -87,7 +87,7 @@ state:
       type: dict
     drill:
       description: >-
-        The C(last) drill and the C(history) of the last twenty, each with C(ok), C(set), C(rto) (seconds from the begin of the restore to
+        The C(last) drill and the C(history) of the last twenty, each with C(ok), C(set), C(rto) (seconds from the start of the restore to
         a login), C(rpo) (seconds of changes that were not in the repository yet), C(tables), C(rows) and C(error).
       type: dict
     space:

@@ -192,7 +192,7 @@ lines:
   type: list
   elements: str
 script:
-  description: All of it as a file of SQL. What belongs into the inventory is a comment there.
+  description: All of it as a file of SQL. What belongs in the inventory is a comment there.
   returned: success
   type: str
 declaration:

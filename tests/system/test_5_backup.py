@@ -16,6 +16,7 @@ import time
 
 import hosts
 import platforms
+import plays
 import pytest
 
 COMMAND = "crm-platform-backup"
@@ -412,6 +413,14 @@ def test_no_silence(undone, silence):
     assert problems(undone) == set()
 
 
+def test_a_host_that_is_down_keeps_no_other_from_telling(saved):
+    inventory = saved.inventory()
+    inventory["all"]["children"]["crm_package"]["hosts"]["elsewhere"] = {"foundation_address": "192.0.2.9"}
+    outcome = plays.run(saved.directory, "crm.platform.backup_info", inventory, collections=saved.collections)
+    assert outcome.rc != 0 and outcome.stats["elsewhere"]["unreachable"] == 1
+    assert f"{saved.host.name}: the backups can be relied on" in outcome.text
+
+
 def test_a_lost_repository_is_begun_anew_where_that_is_meant(undone):
     count = parties(undone)
     undone.host.sh(f"rm -rf {REPOSITORY}")
@@ -470,6 +479,9 @@ def test_one_can_do_without(saved):
     assert outcome.rc == 0, outcome.failure
     assert saved.platform.sql("SHOW archive_command") == "/bin/true"
     assert not saved.host.sh("systemctl list-timers --no-legend 'crm-platform-backup*'").strip()
+    # What nobody brings up to date any more would be told as a fault for ever.
+    told = saved.host.run("crm-platform-health", "--area", "backup", "--json", "--no-write", check=False)
+    assert {one["status"] for one in json.loads(told.stdout)["results"]} == {"skipped"}, told.stdout
     assert not saved.run(playbook="crm.platform.backup_setup", backup_enabled=False).changed
     outcome = saved.run(playbook="crm.platform.backup_setup")
     assert outcome.rc == 0, outcome.failure

@@ -102,7 +102,7 @@ def script(found: t.Sequence[Advice], notes: t.Sequence[str] = ()) -> str:
         parts.append("\n" + comment(f"{number}. {one.kind} {one.object}: {one.why}; gain {figure(one)}"))
         parts += [comment(one.note)] if one.note else []
         parts += [comment("declare it in the inventory instead, see advice.yml")] if one.declaration else []
-        # What belongs into the inventory would be taken back by the next run of the platform.
+        # What belongs in the inventory would be taken back by the next run of the platform.
         parts.append((comment(one.sql) if one.declaration else f"{one.sql};\n") if one.sql else "")
     return "".join(parts)
 

@@ -56,7 +56,7 @@ def answers(host):
     return Reading(None, f"{crm.name} answers a user")
 
 
-@check("crm_latency", "crm", "ms", 500, 2000, "see db_slow_statements, load and memory; crm_service_web_workers")
+@check("crm_latency", "crm", "ms", 500, 2000, "see db_slow_statements, load and memory; crm_service_workers")
 def latency(host):
     """Time of a search by a user"""
     if not host.options.get("crm"):
