@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import email.utils
+import http.client
 import ssl
 import subprocess
 import time
 
+from .probe import Refused
 from .registry import CRITICAL, OK, WARNING, Reading, Skipped, TimeOver, check
 
 UNITS = ("crm-platform.service", "crm-platform-worker.service", "crm-platform-cron.service")
@@ -48,10 +50,19 @@ def answers(host):
         host.once("crm latency", lambda: 1000 * (time.perf_counter() - began))
         crm.logout()
     except TimeOver:
-        if not host.database_hangs:
-            raise
-        return Reading(None, f"{crm.name} does not answer its users; PostgreSQL hangs", CRITICAL, "see db_up", "")
-    except OSError as error:
+        if host.database_hangs:
+            return Reading(None, f"{crm.name} does not answer its users; PostgreSQL hangs", CRITICAL, "see db_up", "")
+        # Its users wait, too: this is no doubt about the check.
+        return Reading(None, f"{crm.name} does not answer its users in time", CRITICAL)
+    except Refused as error:
+        return Reading(
+            None,
+            f"{crm.name} answers, but {error}",
+            WARNING,
+            f"write the user's password of today into {crm.given['password_file']}, for root only",
+            "",
+        )
+    except (OSError, ValueError, http.client.HTTPException) as error:
         return Reading(None, f"{crm.name}: {error}", CRITICAL)
     return Reading(None, f"{crm.name} answers a user")
 

@@ -81,21 +81,28 @@ def idle_in_transaction(host):
 def longest_query(host):
     """Longest running query"""
     rows = host.database.rows(
-        "SELECT extract(epoch FROM clock_timestamp() - query_start)::float8, pid, coalesce(usename, ''), left(query, 80) FROM pg_stat_activity"
+        "SELECT extract(epoch FROM clock_timestamp() - query_start)::float8, pid, coalesce(usename, ''),"
+        # No more of it: what a statement holds, such as a customer's name, is nothing for a report.
+        " coalesce(upper(substring(query FROM '^\\s*([[:alpha:]]+)')), 'a statement') FROM pg_stat_activity"
         " WHERE state = 'active' AND backend_type = 'client backend' AND pid <> pg_backend_pid() ORDER BY query_start LIMIT 1"
     )
     if not rows:
         return Reading(0, "no query is running")
     seconds, pid, user, query = rows[0]
-    return Reading(seconds, f"process {pid} of {user} runs for {seconds:.0f} s: {query}", cure=f"SELECT pg_cancel_backend({pid})")
+    return Reading(
+        seconds,
+        f"process {pid} of {user} runs for {seconds:.0f} s: {query}",
+        cure=f"SELECT query FROM pg_stat_activity WHERE pid = {pid}; SELECT pg_cancel_backend({pid}) stops it",
+    )
 
 
 @check("db_lock_waits", "database", "s", 60, 120, "SELECT * FROM pg_blocking_pids(PID); end the one that blocks", "check_postgres")
 def lock_waits(host):
     """Longest wait for a lock"""
     rows = host.database.rows(
-        "SELECT extract(epoch FROM clock_timestamp() - coalesce(query_start, state_change))::float8, pid, pg_blocking_pids(pid)"
-        " FROM pg_stat_activity WHERE wait_event_type = 'Lock' ORDER BY 1 DESC LIMIT 1"
+        # Without a start the wait has just begun.
+        "SELECT coalesce(extract(epoch FROM clock_timestamp() - min(waitstart)), 0)::float8, pid, pg_blocking_pids(pid)"
+        " FROM pg_locks WHERE NOT granted GROUP BY pid ORDER BY 1 DESC LIMIT 1"
     )
     if not rows:
         return Reading(0, "nobody waits for a lock")

@@ -250,6 +250,10 @@ class _Connection(http.client.HTTPSConnection):
         self.sock = self.tls.wrap_socket(plain, server_hostname=self.name)
 
 
+class Refused(OSError):
+    """The CRM is well enough to refuse a login."""
+
+
 class Crm:
     """Tryton through nginx, as a user reaches it.
 
@@ -320,7 +324,7 @@ class Crm:
         user = self.given["user"]
         answer = self.call("common.db.login", user, {"password": password}, "en")
         if not answer:
-            raise OSError(f"the CRM refuses the login of {user}")
+            raise Refused(f"it refuses the login of {user}")
         self.authorization = "Session " + base64.b64encode(f"{user}:{answer[0]}:{answer[1]}".encode()).decode()
 
     def logout(self) -> None:

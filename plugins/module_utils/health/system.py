@@ -5,39 +5,84 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import time
+import types
 import typing as t
+import zlib
 
-from .registry import CRITICAL, OK, WARNING, Reading, Skipped, check
+from .registry import CRITICAL, OK, WARNING, Reading, Skipped, TimeOver, check
 
 GIB = 1024**3
 # File systems that hold no data of this host, or are full by their nature.
 NO_DISKS = {"tmpfs", "devtmpfs", "squashfs", "iso9660", "overlay-ro", "nsfs", "proc", "sysfs", "cgroup2", "autofs", "fuse.lxcfs", "ramfs", "efivarfs"}
+# Their server may hang, and whoever asks waits for it in the kernel, where no signal wakes him: another process asks.
+NETWORK = {"nfs", "nfs4", "cifs", "smb3"}
+NETWORK_SECONDS = 1
+# Cannot be written by their nature.
+READ_ONLY = {"erofs", "udf"}
 
 
 def mounts(host):
-    """(directory, os.statvfs) of each file system that holds data, once a device."""
+    """(directory, numbers as of os.statvfs, whether it is read-only unasked) of each file system that holds data, once a device."""
+    return host.once("mounts", lambda: _mounts(host))[0]
 
-    def look():
-        found, seen = [], set()
-        for line in host.read("/proc/self/mounts").splitlines():
-            device, place, kind, options = line.split()[:4]
-            if kind in NO_DISKS or (kind, device) in seen or not (device.startswith("/") or kind in ("overlay", "zfs", "btrfs", "nfs", "nfs4")):
-                continue
-            place = place.encode().decode("unicode_escape")
-            if os.path.isfile(place):
-                continue
-            try:
-                numbers = os.statvfs(place)
-            except OSError:
-                continue
-            if numbers.f_blocks:
-                seen.add((kind, device))
-                found.append((place, numbers, "ro" in options.split(",")))
-        return found
 
-    return host.once("mounts", look)
+def silent(host):
+    """{directory: what it says instead of numbers}"""
+    return host.once("mounts", lambda: _mounts(host))[1]
+
+
+def _mounts(host):
+    found, bad, seen = [], {}, set()
+    on_purpose = _read_only_on_purpose(host)
+    for line in host.read("/proc/self/mounts").splitlines():
+        device, place, kind, options = line.split()[:4]
+        if kind in NO_DISKS or (kind, device) in seen or not (device.startswith("/") or kind in ("overlay", "zfs", "btrfs", "nfs", "nfs4")):
+            continue
+        place = unescaped(place)
+        if kind not in NETWORK and os.path.isfile(place):
+            continue
+        try:
+            numbers = _asked(host, place) if kind in NETWORK else os.statvfs(place)
+        except TimeOver:
+            bad[place] = "does not answer"
+            continue
+        except OSError as error:
+            # A mount that another one hides, and one that is not for us.
+            if kind in NETWORK or error.errno not in (errno.ENOENT, errno.EACCES, errno.ENOTDIR):
+                bad[place] = f"cannot be asked ({error.strerror or error})"
+            continue
+        if numbers.f_blocks:
+            seen.add((kind, device))
+            found.append((place, numbers, "ro" in options.split(",") and place not in on_purpose and kind not in NETWORK | READ_ONLY))
+    return found, bad
+
+
+def unescaped(place: str) -> str:
+    """A directory as /proc/self/mounts and fstab write it: a blank is \\040."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), place)
+
+
+def _asked(host, place: str):
+    deadline = host.deadline
+    host.deadline = min(deadline, time.monotonic() + NETWORK_SECONDS)
+    try:
+        numbers = host.run("stat", "--file-system", "--format=%b %f %a %S %c %d", place).split()
+    finally:
+        host.deadline = deadline
+    names = ("f_blocks", "f_bfree", "f_bavail", "f_frsize", "f_files", "f_favail")
+    return types.SimpleNamespace(**dict(zip(names, map(int, numbers))))
+
+
+def _read_only_on_purpose(host) -> set:
+    try:
+        lines = [line.split() for line in host.read("/etc/fstab").splitlines()]
+    except OSError:
+        return set()
+    return {unescaped(words[1]) for words in lines if len(words) > 3 and not words[0].startswith("#") and "ro" in words[3].split(",")}
 
 
 def used(numbers) -> float:
@@ -131,7 +176,15 @@ def disk_inodes(host):
 
 @check("disk_readonly", "system", cure="dmesg | tail; fsck it after a reboot")
 def disk_readonly(host):
-    """Every disk can be written"""
+    """Every disk answers, and can be written"""
+    if silent(host):
+        place = next(iter(silent(host)))
+        return Reading(
+            len(silent(host)),
+            "; ".join(f"{one} {what}" for one, what in silent(host).items()),
+            CRITICAL,
+            f"dmesg | tail; look after the server of {place}, or umount -fl {place}",
+        )
     bad = [
         place
         for place, dummy, readonly in mounts(host)
@@ -202,15 +255,14 @@ def failed_units(host):
     """Units of systemd that failed"""
     lines = host.run("systemctl", "list-units", "--state=failed", "--no-legend", "--plain", "--no-pager").splitlines()
     names = [line.split()[0] for line in lines if line.strip()]
+    if not names:
+        return Reading(0, "none failed", OK)
     bad = CRITICAL if any(name.startswith("crm-platform") for name in names) else WARNING
-    ours = any(name.startswith(("crm-platform", "postgresql", "nginx", "pgbackrest", "frr")) for name in names)
-    return Reading(
-        len(names),
-        f"{', '.join(names)} failed" if names else "none failed",
-        bad if names else OK,
-        f"systemctl status {names[0]}" if names else "",
-        None if ours else "",
-    )
+    ours = [name for name in names if name.startswith(("crm-platform", "postgresql", "nginx", "pgbackrest", "frr"))]
+    # The repair starts what is to run always. What a timer starts is run again by hand.
+    lasting = bool(ours) and any(line.startswith("enabled") for line in host.run("systemctl", "is-enabled", *ours, check=False).splitlines())
+    cure = f"systemctl status {names[0]}" if lasting or not ours else f"journalctl -u {ours[0]} -n 50; systemctl start {ours[0]}"
+    return Reading(len(names), f"{', '.join(names)} failed", bad, cure, None if lasting else "")
 
 
 @check("clock", "system", cure="timedatectl; chronyc tracking; open NTP to the time servers", source="awesome-prometheus-alerts")
@@ -267,7 +319,9 @@ def updates(host):
 def reboot_required(host):
     """No update waits for a reboot"""
     if not os.path.exists("/run/reboot-required"):
-        return Reading(0, "none does")
+        # Debian makes that mark only with unattended-upgrades.
+        newer = newer_kernel(os.uname().release, os.listdir("/boot") if os.path.isdir("/boot") else [])
+        return Reading(1, f"the kernel {newer} is installed, {os.uname().release} runs", WARNING) if newer else Reading(0, "none does")
     try:
         names = host.read("/run/reboot-required.pkgs").split()
     except OSError:
@@ -275,13 +329,27 @@ def reboot_required(host):
     return Reading(1, f"{', '.join(sorted(set(names))[:3]) or 'an update'} waits for a reboot", WARNING)
 
 
+def newer_kernel(running: str, files: t.Iterable[str]) -> str:
+    """The newest of those in /boot of the same flavour, where the running one is older; '' where it is not."""
+
+    def parts(release: str) -> tuple:
+        match = re.match(r"([\d.+~-]*\d)-?(\D.*)?$", release)
+        return ([int(number) for number in re.findall(r"\d+", match.group(1))], match.group(2) or "") if match else ([], "")
+
+    flavour = parts(running)[1]
+    same = [name[len("vmlinuz-") :] for name in files if name.startswith("vmlinuz-") and parts(name[len("vmlinuz-") :])[1] == flavour]
+    newest = max(same, key=lambda one: parts(one)[0], default="")
+    return newest if newest and parts(newest)[0] > parts(running)[0] else ""
+
+
 @check("uptime", "system", cure="journalctl -b -1 -e tells what was before")
 def uptime(host):
     """The host did not start again since the last run"""
     seconds = float(host.read("/proc/uptime").split()[0])
-    started, before = time.time() - seconds, host.previous.get("counters", {}).get("boot")
-    host.counters["boot"] = started
-    if before is not None and started > before + 60:
+    # Not by the clock, which jumps where it is set and where a virtual machine was paused.
+    boot, before = zlib.crc32(host.read("/proc/sys/kernel/random/boot_id").encode()), host.previous.get("counters", {}).get("boot_id")
+    host.counters["boot_id"] = boot
+    if before is not None and boot != before:
         return Reading(seconds, f"it started again {seconds / 3600:.1f} hours ago", WARNING)
     return Reading(seconds, f"it runs for {seconds / 86400:.1f} days")
 
