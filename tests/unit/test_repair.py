@@ -428,6 +428,53 @@ def test_only_packed_plain_files_are_looked_at(tmp_path):
     assert not logs.files(str(tmp_path / "nothing"), logs.ROTATED)
 
 
+@pytest.mark.parametrize(
+    "name, goes",
+    [
+        ("access.log.2.gz", True),
+        ("postgresql-15-main.log.3.gz", True),
+        ("main-backup.log.1.xz", True),
+        ("frr.log-20240131.zst", True),
+        ("frr.log-2024013107.bz2", True),
+        ("frr.log-20240131-2.gz", True),
+        ("error.log.gz", True),
+        ("dump.sql.gz", False),
+        ("dump.sql.1.gz", False),
+        ("crm-20240131.gz", False),
+        ("base.tar.gz", False),
+        ("log.gz", False),
+        (".log.gz", False),
+        ("access.log.backup.gz", False),
+        ("access.log.2.gz.part", False),
+        ("catalog.gz", False),
+        ("access.log.1.gz\n", False),
+    ],
+)
+def test_only_names_as_logrotate_makes_them(name, goes):
+    assert bool(logs.ROTATED.match(name)) == goes
+
+
+def test_only_the_journals_that_journalctl_clears_are_counted(tmp_path, monkeypatch):
+    mine, other = "a" * 32, "b" * 32
+    old, new = f"{NOW * 1_000_000:016x}", f"{(NOW + 9) * 1_000_000:016x}"
+    for machine in (mine, other, f"{mine}.space"):
+        (tmp_path / machine).mkdir()
+        (tmp_path / machine / f"system@{'0' * 32}-{'0' * 16}-{old}.journal").write_text("x" * 5000)
+        (tmp_path / machine / f"user-1000@{new}-{'c' * 16}.journal~").write_text("x" * 5000)
+        (tmp_path / machine / "system.journal").write_text("x")
+    (tmp_path / "machine-id").write_text(mine + "\n")
+    monkeypatch.setattr(logs, "JOURNALS", (str(tmp_path),))
+    monkeypatch.setattr(logs, "MACHINE", str(tmp_path / "machine-id"))
+    one, on, outcome = registry.REGISTRY["clear_logs"], types.SimpleNamespace(options={**OPTIONS, "log_directories": []}), registry.Outcome()
+    found = one.look(on, outcome)
+    assert {each.directory for each in found["journals"]} == {str(tmp_path / mine)}
+    assert sorted(each.time for each in found["journals"]) == [NOW, NOW + 9] and not outcome.notes
+    assert one.plan(found, OPTIONS, outcome), "they are old"
+    assert len(outcome.notes) == 2 and all("journalctl does not clear" in note for note in outcome.notes) and other in outcome.notes[1]
+    (tmp_path / "machine-id").unlink()
+    assert not one.look(on, outcome)["journals"]
+
+
 def test_a_link_in_the_place_of_a_directory_is_refused(tmp_path, monkeypatch):
     (tmp_path / "real").mkdir()
     os.symlink(tmp_path / "real", tmp_path / "link")
