@@ -1,0 +1,98 @@
+# Copyright: crm.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Single checks, asked with what a host would answer."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from ansible_collections.crm.platform.plugins.module_utils.health import registry, routing
+
+NOW = 1_700_000_000
+
+
+class Host:
+    """Commands by how they begin; an OSError is one that fails."""
+
+    def __init__(self, commands=None, files=None, options=None):
+        self.commands, self.files, self.options = commands or {}, files or {}, options or {}
+        self.now, self.left, self.kept = NOW, 5, {}
+
+    def once(self, name, look):
+        return self.kept.setdefault(name, look() if name not in self.kept else None)
+
+    def read(self, path):
+        if path not in self.files:
+            raise FileNotFoundError(path)
+        return self.files[path]
+
+    def run(self, *words, check=True):
+        text = " ".join(words)
+        found = next((answer for start, answer in self.commands.items() if text.startswith(start)), OSError(f"{text} failed"))
+        if isinstance(found, Exception):
+            if check or not isinstance(found, OSError):
+                raise found
+            return ""
+        return found
+
+    def status(self, *words, check=False):
+        try:
+            return 0, self.run(*words)
+        except OSError:
+            if check:
+                raise
+            return 1, ""
+
+# -- routing
+
+FULL = {"nbrState": "Full/DR", "ifaceName": "eth0:10.0.0.1"}
+DEAD = {"nbrState": "Init/DROther", "ifaceName": "eth1:10.0.1.1"}
+
+
+def six(state, name="eth0"):
+    """As ospf6d writes it (ospf6_neighbor_show)."""
+    return {"neighborId": "10.0.0.2", "priority": 1, "state": state, "ifState": "DR", "interfaceName": name, "interfaceState": "BDR"}
+
+
+def neighbours(monkeypatch, four, six_, daemons="ospfd=yes\nospf6d=yes\n"):
+    monkeypatch.setattr(routing.os.path, "exists", lambda dummy: True)
+    commands = {"vtysh -c show ip ospf neighbor json": four, "vtysh -c show ipv6 ospf6 neighbor json": six_}
+    commands = {name: json.dumps(one) if isinstance(one, dict) else one for name, one in commands.items() if one is not None}
+    return routing.neighbours(Host(commands, {routing.DAEMONS: daemons}))
+
+
+@pytest.mark.parametrize("many", [[FULL, DEAD], [DEAD, FULL]])
+def test_a_dead_adjacency_beside_a_live_one_to_the_same_router(monkeypatch, many):
+    found = neighbours(monkeypatch, {"neighbors": {"10.0.0.2": many}}, None, "ospfd=yes\n")
+    assert found.status == registry.CRITICAL and found.value == 1 and found.message == "10.0.0.2 on eth1:10.0.1.1 is Init/DROther"
+
+
+@pytest.mark.parametrize(
+    "four, six_, status, message",
+    [
+        ([FULL], {"neighbors": [six("Full"), six("Twoway", "eth1")]}, "ok", "3 are"),
+        ([FULL], {"neighbors": [six("Full"), six("ExStart", "eth1")]}, "critical", "10.0.0.2 on eth1 is ExStart"),
+        ([DEAD], {"neighbors": [six("Init")]}, "critical", "10.0.0.2 on eth1:10.0.1.1 is Init/DROther; 10.0.0.2 on eth0 is Init"),
+        ([FULL], {"neighbors": []}, "critical", "there is no neighbour by OSPFv3"),
+        # What another FRR may say is no fault of the neighbours.
+        ([FULL], "OSPFv3 is not running\n", "ok", "1 are; OSPFv3 did not tell its own"),
+        ([FULL], {"default": {}}, "ok", "1 are; OSPFv3 did not tell its own"),
+        ([FULL], {"neighbors": [{"who": "?"}]}, "ok", "1 are; OSPFv3 did not tell its own"),
+        ([FULL], "[]", "ok", "1 are; OSPFv3 did not tell its own"),
+        ([FULL], None, "ok", "1 are; OSPFv3 did not tell its own"),
+        ([DEAD], None, "critical", "10.0.0.2 on eth1:10.0.1.1 is Init/DROther"),
+    ],
+)
+def test_the_neighbours_of_ospfv3(monkeypatch, four, six_, status, message):
+    found = neighbours(monkeypatch, {"neighbors": {"10.0.0.2": four}}, six_)
+    assert (found.status, found.message) == (status, message)
+
+
+def test_a_host_that_routes_ipv6_only(monkeypatch):
+    only = "ospfd=no\nospf6d=yes\n"
+    assert neighbours(monkeypatch, None, {"neighbors": [six("Full")]}, only).status == registry.OK
+    assert neighbours(monkeypatch, None, {"neighbors": [six("Down")]}, only).status == registry.CRITICAL
+    with pytest.raises(registry.Skipped, match="routing_daemons"):
+        neighbours(monkeypatch, None, None, only)
