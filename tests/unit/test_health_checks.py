@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from ansible_collections.crm.platform.plugins.module_utils.health import registry, routing
+from ansible_collections.crm.platform.plugins.module_utils import nftables
+from ansible_collections.crm.platform.plugins.module_utils.health import firewall, registry, routing
 
 NOW = 1_700_000_000
 
@@ -96,3 +97,24 @@ def test_a_host_that_routes_ipv6_only(monkeypatch):
     assert neighbours(monkeypatch, None, {"neighbors": [six("Down")]}, only).status == registry.CRITICAL
     with pytest.raises(registry.Skipped, match="routing_daemons"):
         neighbours(monkeypatch, None, None, only)
+
+
+# -- the firewall
+
+WANTED = "table inet crm_platform {\n  chain input {\n    accept\n  }\n\n  chain forward {\n  }\n}\n"
+LIVE = "table inet crm_platform {\n\tchain input {\n\t\taccept\n\t}\n\n\tchain forward {\n\t}\n}\n"
+
+
+@pytest.mark.parametrize(
+    "live, status, words",
+    [
+        (LIVE, "ok", "not compared rule by rule: without the right to a network namespace"),
+        ("table inet crm_platform {\n}\n", "warning", "lacks the chains forward, input"),
+        ("", "critical", "is gone"),
+    ],
+)
+def test_a_firewall_that_cannot_be_compared_proves_its_chains(monkeypatch, live, status, words):
+    monkeypatch.setattr(firewall.nft, "read_live", lambda *dummy: nftables.State(live))
+    monkeypatch.setattr(firewall.nft, "read_wanted", lambda *dummy: None)
+    found = firewall.table(Host(files={firewall.RULESET: WANTED}))
+    assert (found.status or "ok") == status and words in found.message
