@@ -9,7 +9,7 @@ import json
 
 import pytest
 from ansible_collections.crm.platform.plugins.module_utils import nftables
-from ansible_collections.crm.platform.plugins.module_utils.health import firewall, registry, routing
+from ansible_collections.crm.platform.plugins.module_utils.health import firewall, registry, routing, security
 
 NOW = 1_700_000_000
 
@@ -118,3 +118,36 @@ def test_a_firewall_that_cannot_be_compared_proves_its_chains(monkeypatch, live,
     monkeypatch.setattr(firewall.nft, "read_wanted", lambda *dummy: None)
     found = firewall.table(Host(files={firewall.RULESET: WANTED}))
     assert (found.status or "ok") == status and words in found.message
+
+
+# -- ssh
+
+
+def sshd(**more):
+    given = {"permitrootlogin": "yes", "passwordauthentication": "no", "kbdinteractiveauthentication": "no", "usepam": "yes", **more}
+    return "".join(f"{name} {value}\n" for name, value in given.items())
+
+
+@pytest.mark.parametrize(
+    "text, status",
+    [
+        (sshd(), "ok"),
+        (sshd(passwordauthentication="yes"), "warning"),
+        (sshd(kbdinteractiveauthentication="yes"), "warning"),
+        (sshd(challengeresponseauthentication="yes"), "warning"),
+        (sshd(kbdinteractiveauthentication="yes", usepam="no"), "ok"),
+        (sshd(kbdinteractiveauthentication="yes", permitrootlogin="without-password"), "ok"),
+        (sshd(passwordauthentication="yes", permitemptypasswords="yes"), "critical"),
+    ],
+)
+def test_root_logs_in_by_a_password_whoever_asks_for_it(text, status):
+    assert (security.ssh(Host({"sshd -T": text})).status or "ok") == status
+
+
+def test_an_sshd_that_does_not_tell():
+    with pytest.raises(OSError, match="Bad configuration option"):
+        security.ssh(Host({"sshd -T": OSError("sshd ended with status 255: /etc/ssh/sshd_config: line 1: Bad configuration option: Foo")}))
+    with pytest.raises(registry.Skipped, match="/run/sshd"):
+        security.ssh(Host({"sshd -T": OSError("sshd ended with status 255: Missing privilege separation directory: /run/sshd")}))
+    with pytest.raises(registry.Skipped, match="not installed"):
+        security.ssh(Host({"sshd -T": registry.Skipped("sshd is not installed")}))
