@@ -9,7 +9,7 @@ import json
 
 import pytest
 from ansible_collections.crm.platform.plugins.module_utils import nftables
-from ansible_collections.crm.platform.plugins.module_utils.health import firewall, registry, routing, security
+from ansible_collections.crm.platform.plugins.module_utils.health import backup, firewall, registry, routing, security
 
 NOW = 1_700_000_000
 
@@ -45,6 +45,7 @@ class Host:
             if check:
                 raise
             return 1, ""
+
 
 # -- routing
 
@@ -151,3 +152,45 @@ def test_an_sshd_that_does_not_tell():
         security.ssh(Host({"sshd -T": OSError("sshd ended with status 255: Missing privilege separation directory: /run/sshd")}))
     with pytest.raises(registry.Skipped, match="not installed"):
         security.ssh(Host({"sshd -T": registry.Skipped("sshd is not installed")}))
+
+
+# -- backups
+
+
+def backed_up(**state):
+    host = Host(options=state.pop("options", {}))
+    host.kept["backup"] = {"mode": "own", "written": NOW, "problems": [], **state}
+    return host
+
+
+def client(hours):
+    return {"last": None if hours is None else {"time": NOW - hours * 3600}}
+
+
+@pytest.mark.parametrize(
+    "hours, options, status, words",
+    [
+        ({"new": None, "db": 72}, {}, "critical", ["new", "db sent something 72.0 hours ago"]),
+        ({"new": None, "db": 30}, {}, "warning", ["new", "db sent something 30.0 hours ago"]),
+        ({"new": None, "db": 1}, {}, "warning", ["nothing has come from new yet", "db sent something 1.0 hours ago"]),
+        ({"new": None, "db": 72}, {"thresholds": {"backup_arrivals": {"warning": 90, "critical": 99}}}, "warning", ["new"]),
+        ({"new": None}, {}, "warning", ["nothing has come from new yet"]),
+    ],
+)
+def test_one_that_never_sent_hides_none_that_is_silent(hours, options, status, words):
+    found = backup.arrivals(backed_up(clients={name: client(one) for name, one in hours.items()}, options=options))
+    assert found.status == status and all(word in found.message for word in words), found
+
+
+def run(began, **more):
+    return {"kind": "drill", "began": began, "ok": True, "seconds": 900, "rto": 42.0, **more}
+
+
+def test_a_restore_takes_what_the_last_good_drill_took_until_the_login():
+    failed = run(3, ok=False, rto=7.0, seconds=8)
+    assert backup.rto(backed_up(drill={"last": run(1), "history": [run(1)]})).value == 42
+    assert backup.rto(backed_up(drill={"last": failed, "history": [run(1, rto=5.0), run(2), failed]})).value == 42
+    with pytest.raises(registry.Skipped, match="none ended well|no restore ended well"):
+        backup.rto(backed_up(drill={"last": failed, "history": [failed]}))
+    with pytest.raises(registry.Skipped):
+        backup.rto(backed_up(drill={"last": None, "history": []}))
