@@ -23,8 +23,9 @@ description:
   - V(restore_shaping) has the units put back the classes of traffic that differ from what boot loads.
   - V(renew_certificates) has the services read the host's certificate again that have not since it was made. The playbook
     C(crm.platform.repair) makes it before that, by the role C(crm.platform.foundation).
-  - V(clear_logs) removes archived journals above O(journal_size) or older than O(journal_days), and packed logs older than O(log_days).
-    Never a log that is written to, and nothing outside of C(/var/log).
+  - V(clear_logs) removes this machine's archived journals above O(journal_size) or older than O(journal_days), and packed logs older than
+    O(log_days), as logrotate names them, C(NAME.log.2.gz) or C(NAME.log-20240131.gz), with C(.xz), C(.zst) and C(.bz2) as well.
+    Never a log that is written to, no other packed file, and nothing outside of C(/var/log).
   - A repair that was killed can be run again.
 options:
   repairs:

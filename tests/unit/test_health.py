@@ -617,7 +617,7 @@ def test_what_a_loss_would_cost_and_a_restore_takes():
     waits = {"archiver": {"oldest_waiting_seconds": 4000}}
     assert backup_of({"mode": "own", "database": waits}, "backup_rpo")["status"] == "warning"
     assert backup_of({"mode": "own", "database": {"archiver": None}}, "backup_rpo")["status"] == "skipped"
-    assert backup_of({"mode": "own", "drill": {"last": {"seconds": 42}}}, "backup_rto")["value"] == 42
+    assert backup_of({"mode": "own", "drill": {"history": [{"ok": True, "rto": 42, "seconds": 900}]}}, "backup_rto")["value"] == 42
     assert backup_of({"mode": "own", "drill": {"last": None}}, "backup_rto")["status"] == "skipped"
 
 

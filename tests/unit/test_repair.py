@@ -144,6 +144,27 @@ def test_one_that_fails_takes_no_other_with_it(monkeypatch):
         ("Authorization: Bearer abcdef", "Authorization: ***"),
         ("ALTER ROLE crm PASSWORD 'x y'", "ALTER ROLE crm PASSWORD ***"),
         ("passing 3 of 4", "passing 3 of 4"),
+        ("Authorization: Token abcdef", "Authorization: ***"),
+        ("PGPASSWORD=abc psql", "PGPASSWORD=*** psql"),
+        ("db_password=abc", "db_password=***"),
+        ("smtp_password: abc", "smtp_password: ***"),
+        ("access_token=abc", "access_token=***"),
+        ("AWS_SECRET_ACCESS_KEY=abc", "AWS_SECRET_ACCESS_KEY=***"),
+        ('{"password": "a b"}', '{"password": ***'),
+        (r'{"password": "a\" b", "user": "c"}', '{"password": *** "user": "c"}'),
+        (r"said {\"password\": \"a b\"}", r"said {\"password\": ***"),
+        ("password='a b' user=crm", "password=*** user=crm"),
+        ('password="a b', "password=***"),
+        ("password := abc", "password := ***"),
+        ('"Authorization": "Basic a b"', '"Authorization": ***'),
+        ("ALTER ROLE crm PASSWORD 'a''b'", "ALTER ROLE crm PASSWORD ***"),
+        (r"ALTER ROLE crm PASSWORD E'a\' b' LOGIN", "ALTER ROLE crm PASSWORD *** LOGIN"),
+        ("postgresql://u:p@ss@h/db", "postgresql://u:***@h/db"),
+        ("postgresql://u:p/w@h/db", "postgresql://u:***@h/db"),
+        ("smtp://me@example.com:abc@mail", "smtp://me@example.com:***@mail"),
+        ("https://u:p@h/x?mail=a@b", "https://u:***@h/x?mail=a@b"),
+        ('FATAL: password authentication failed for user "crm"', 'FATAL: password authentication failed for user "crm"'),
+        ("Failed password for root from 10.0.0.1", "Failed password for root from 10.0.0.1"),
     ],
 )
 def test_a_line_of_a_log_is_told_without_secrets(line, shown):
@@ -405,6 +426,53 @@ def test_only_packed_plain_files_are_looked_at(tmp_path):
     assert not logs.remove(str(tmp_path), "link.gz") and (tmp_path / "link.gz").is_symlink()
     assert logs.remove(str(tmp_path), "error.log.2.gz") and not logs.remove(str(tmp_path), "error.log.2.gz")
     assert not logs.files(str(tmp_path / "nothing"), logs.ROTATED)
+
+
+@pytest.mark.parametrize(
+    "name, goes",
+    [
+        ("access.log.2.gz", True),
+        ("postgresql-15-main.log.3.gz", True),
+        ("main-backup.log.1.xz", True),
+        ("frr.log-20240131.zst", True),
+        ("frr.log-2024013107.bz2", True),
+        ("frr.log-20240131-2.gz", True),
+        ("error.log.gz", True),
+        ("dump.sql.gz", False),
+        ("dump.sql.1.gz", False),
+        ("crm-20240131.gz", False),
+        ("base.tar.gz", False),
+        ("log.gz", False),
+        (".log.gz", False),
+        ("access.log.backup.gz", False),
+        ("access.log.2.gz.part", False),
+        ("catalog.gz", False),
+        ("access.log.1.gz\n", False),
+    ],
+)
+def test_only_names_as_logrotate_makes_them(name, goes):
+    assert bool(logs.ROTATED.match(name)) == goes
+
+
+def test_only_the_journals_that_journalctl_clears_are_counted(tmp_path, monkeypatch):
+    mine, other = "a" * 32, "b" * 32
+    old, new = f"{NOW * 1_000_000:016x}", f"{(NOW + 9) * 1_000_000:016x}"
+    for machine in (mine, other, f"{mine}.space"):
+        (tmp_path / machine).mkdir()
+        (tmp_path / machine / f"system@{'0' * 32}-{'0' * 16}-{old}.journal").write_text("x" * 5000)
+        (tmp_path / machine / f"user-1000@{new}-{'c' * 16}.journal~").write_text("x" * 5000)
+        (tmp_path / machine / "system.journal").write_text("x")
+    (tmp_path / "machine-id").write_text(mine + "\n")
+    monkeypatch.setattr(logs, "JOURNALS", (str(tmp_path),))
+    monkeypatch.setattr(logs, "MACHINE", str(tmp_path / "machine-id"))
+    one, on, outcome = registry.REGISTRY["clear_logs"], types.SimpleNamespace(options={**OPTIONS, "log_directories": []}), registry.Outcome()
+    found = one.look(on, outcome)
+    assert {each.directory for each in found["journals"]} == {str(tmp_path / mine)}
+    assert sorted(each.time for each in found["journals"]) == [NOW, NOW + 9] and not outcome.notes
+    assert one.plan(found, OPTIONS, outcome), "they are old"
+    assert len(outcome.notes) == 2 and all("journalctl does not clear" in note for note in outcome.notes) and other in outcome.notes[1]
+    (tmp_path / "machine-id").unlink()
+    assert not one.look(on, outcome)["journals"]
 
 
 def test_a_link_in_the_place_of_a_directory_is_refused(tmp_path, monkeypatch):

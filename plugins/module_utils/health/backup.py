@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 
-from .registry import CRITICAL, OK, WARNING, Reading, Skipped, check
+from .registry import CRITICAL, OK, WARNING, Reading, Skipped, check, judge, limits, worst
 
 STATE = "/var/lib/crm-platform/backup/state.json"
 
@@ -86,10 +86,13 @@ def rpo(host):
 def rto(host):
     """How long a restore takes, as the last drill proved"""
     not_here(host, "host")
-    last = (state(host).get("drill") or {}).get("last") or {}
-    if not last.get("seconds"):
-        raise Skipped("no restore was tried yet, see backup_drill")
-    return Reading(float(last["seconds"]), f"the last drill took {last['seconds']:.0f} s")
+    known = state(host).get("drill") or {}
+    tried = known.get("history") or [one for one in [known.get("last")] if one]
+    # Its rto ends where the CRM's login succeeded; its seconds count what is compared after that, too.
+    good = [one for one in tried if one.get("ok") and one.get("rto")]
+    if not good:
+        raise Skipped(f"no restore {'ended well' if tried else 'was tried'} yet, see backup_drill")
+    return Reading(float(good[-1]["rto"]), f"the last drill that ended well took {good[-1]['rto']:.0f} s until the CRM was back")
 
 
 @check("backup_arrivals", "backup", "h", 26, 36, "systemctl list-timers 'crm-platform-backup*' on that host; its health says more", "own")
@@ -98,11 +101,19 @@ def arrivals(host):
     known = state(host).get("clients") or {}
     if not known:
         raise Skipped("no other host sends its files here")
-    silent = sorted(name for name, one in known.items() if not one.get("last"))
-    if silent:
-        return Reading(None, f"nothing has come from {', '.join(silent[:3])} yet", WARNING)
-    name, last = min(((name, one["last"]["time"]) for name, one in known.items()), key=lambda one: one[1])
-    return Reading((host.now - last) / 3600, f"{name} sent something {(host.now - last) / 3600:.1f} hours ago; {len(known)} hosts do")
+    never = sorted(name for name, one in known.items() if not one.get("last"))
+    missing = f"nothing has come from {', '.join(never[:3])} yet"
+    times = [(one["last"]["time"], name) for name, one in known.items() if one.get("last")]
+    if not times:
+        return Reading(None, missing, WARNING)
+    last, name = min(times)
+    hours = (host.now - last) / 3600
+    sent = f"{name} sent something {hours:.1f} hours ago"
+    if not never:
+        return Reading(hours, f"{sent}; {len(known)} hosts do")
+    # A host that is new must not hide one that went silent.
+    levels = limits(host.options.get("thresholds") or {})[0]["backup_arrivals"]
+    return Reading(hours, f"{sent}; {missing}", worst([judge(hours, *levels, False), WARNING]))
 
 
 @check("backup_server", "backup", cure="journalctl -u UNIT -n 50; systemctl restart UNIT", source="own")

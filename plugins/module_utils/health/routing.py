@@ -56,20 +56,47 @@ def daemons(host):
     return Reading(len(gone), f"{', '.join(gone)} {'does' if len(gone) == 1 else 'do'} not run" if gone else "they run", CRITICAL if gone else OK)
 
 
-@check("routing_neighbours", "routing", cure="vtysh -c 'show ip ospf neighbor'; same area, key, timers and mtu on both sides")
+def adjacencies(host) -> list[tuple[str, str, str]]:
+    """(router, interface, state) of OSPFv2's. A router may be a neighbour on several interfaces."""
+    found = frr(host, "show ip ospf neighbor json").get("neighbors", {})
+    return [(name, one.get("ifaceName", "?"), one.get("nbrState") or one.get("state", "?")) for name, many in found.items() for one in many]
+
+
+def adjacencies6(host) -> list[tuple[str, str, str]] | None:
+    """The same of OSPFv3, which lists them; None where it does not answer, or as no FRR that we know."""
+    try:
+        found = frr(host, "show ipv6 ospf6 neighbor json")["neighbors"]
+        return [(one["neighborId"], one.get("interfaceName", "?"), str(one["state"])) for one in found]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
+
+
+@check(
+    "routing_neighbours",
+    "routing",
+    cure="vtysh -c 'show ip ospf neighbor' -c 'show ipv6 ospf6 neighbor'; same area, key, timers and mtu on both sides",
+)
 def neighbours(host):
     """OSPF's neighbours are full"""
-    if "ospfd" not in enabled(host):
-        raise Skipped("the platform does not route IPv4 on this host")
-    try:
-        found = frr(host, "show ip ospf neighbor json").get("neighbors", {})
-    except OSError as error:
-        return Reading(0, f"OSPF does not answer: {error}", CRITICAL)
-    states = {name: one["nbrState"] if "nbrState" in one else one.get("state", "?") for name, many in found.items() for one in many}
-    bad = [f"{name} is {state}" for name, state in states.items() if not state.startswith(("Full", "2-Way"))]
-    if not states:
-        return Reading(0, "there is no neighbour", CRITICAL)
-    return Reading(len(bad), "; ".join(bad) or f"{len(states)} are", CRITICAL if bad else OK)
+    wanted, states, bad = enabled(host), [], []
+    if "ospfd" in wanted:
+        try:
+            states = adjacencies(host)
+        except OSError as error:
+            return Reading(0, f"OSPF does not answer: {error}", CRITICAL)
+        if not states:
+            bad.append("there is no neighbour")
+    six = adjacencies6(host) if "ospf6d" in wanted else []
+    if six is None and "ospfd" not in wanted:
+        raise Skipped("OSPFv3 did not tell its neighbours, see routing_daemons")
+    if six == [] and "ospf6d" in wanted:
+        bad.append("there is no neighbour by OSPFv3")
+    states = [*states, *(six or ())]
+    # Twoway is OSPFv3's word.
+    bad += [f"{name} on {interface} is {state}" for name, interface, state in states if not state.startswith(("Full", "2-Way", "Twoway"))]
+    if bad:
+        return Reading(len(bad), "; ".join(bad), CRITICAL)
+    return Reading(0, f"{len(states)} are{'; OSPFv3 did not tell its own' if six is None else ''}", OK)
 
 
 @check("routing_bfd", "routing", cure="vtysh -c 'show bfd peers'; udp 3784 between the neighbours")

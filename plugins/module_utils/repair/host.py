@@ -19,14 +19,21 @@ try:
 except ImportError:
     psycopg2 = None
 
+# With \\ and doubled quotes inside; one that does not end goes on to the line's end.
+_QUOTED = r"""'(?:[^'\\]|\\.?|'')*'?|"(?:[^"\\]|\\.?|"")*"?"""
 # What a log line may hold and nobody else may read.
 _SECRETS = (
-    (re.compile(r"(\w+://[^\s:/@]*):[^\s@]+@"), r"\1:***@"),
+    # To the last @ before the host, since a password may hold some; the second is for one with a slash.
+    (re.compile(r"(://[^\s:/]*):(?:[^\s/?#]*|\S+)@"), r"\1:***@"),
+    # The word may be a part of one, as in PGPASSWORD and AWS_SECRET_ACCESS_KEY.
     (
-        re.compile(r"(?i)\b((?:pass(?:word|wd|phrase)?|secret|token|authorization|api_?key)\b[\"']?\s*[=:]\s*)(?:(?:bearer|basic|session)\s+)?\S+"),
+        re.compile(
+            r"(?i)((?:pass|secret|token|authorization|(?:api|access|private)[_-]?key)[\w-]{0,64}[\\\"']*\s*[=:]+>?\s*)"
+            rf"(?:(?:bearer|basic|digest|session|token)\s+)?(?:{_QUOTED}|[^\s'\"])+"
+        ),
         r"\1***",
     ),
-    (re.compile(r"(?i)\b(identified by|password)\s+('[^']*'|\"[^\"]*\")"), r"\1 ***"),
+    (re.compile(rf"(?i)(identified by|password)\s+(?:E|U&)?(?:{_QUOTED})"), r"\1 ***"),
 )
 
 

@@ -16,10 +16,12 @@ from .registry import Repair, RepairError, Step, repair
 
 ROOT = "/var/log"
 JOURNALS = ("/var/log/journal", "/run/log/journal")
-# Packed by logrotate: nobody writes to it any more.
-ROTATED = re.compile(r"^.+\.(?:gz|xz|zst|bz2)$")
+MACHINE = "/etc/machine-id"
+# As logrotate names what it has packed: nobody writes to it any more. Somebody's dump.sql.gz in the same place is no log.
+ROTATED = re.compile(r"^.+\.log(?:\.\d{1,4}|-\d{8}(?:\d{2}|-\d{1,4})?)?\.(?:gz|xz|zst|bz2)\Z")
 # system@0123...-0000000000000001-0005f0c3d4b5a697.journal: the last is when it begins, in microseconds.
-ARCHIVED = re.compile(r"^.+@[0-9a-f]{32}-[0-9a-f]{16}-(?P<begins>[0-9a-f]{16})\.journal$")
+# Of one that was not closed well, system@0005f0c3d4b5a697-0123456789abcdef.journal~, it is the first.
+ARCHIVED = re.compile(r"^.+@(?:[0-9a-f]{32}-[0-9a-f]{16}-(?P<begins>[0-9a-f]{16})\.journal|(?P<torn>[0-9a-f]{16})-[0-9a-f]{16}\.journal~)\Z")
 MIB = 1024**2
 DAY = 86400
 
@@ -53,7 +55,7 @@ class ClearLogs(Repair):
         return ""
 
     def look(self, host, outcome):
-        found: dict[str, t.Any] = {"journals": [], "rotated": [], "now": time.time()}
+        found: dict[str, t.Any] = {"journals": [], "foreign": [], "rotated": [], "now": time.time()}
         for path in host.options["log_directories"]:
             real = os.path.realpath(path)
             if real != path.rstrip("/"):
@@ -61,13 +63,22 @@ class ClearLogs(Repair):
             if os.path.exists(os.path.join(path, "PG_VERSION")):
                 raise RepairError(f"log_directories: {path} holds a database; take it out")
             found["rotated"] += files(path, ROTATED)
+        own = machine_id()
         for place in JOURNALS:
             for machine in sorted(os.listdir(place)) if os.path.isdir(place) else []:
-                found["journals"] += files(os.path.join(place, machine), ARCHIVED)
+                path = os.path.join(place, machine)
+                if os.path.isdir(path):
+                    # journalctl clears those of this machine only: a clone's former id, other machines and namespaces stay.
+                    found["journals" if machine == own else "foreign"] += files(path, ARCHIVED)
         return found
 
     def plan(self, found, options, outcome):
         steps = []
+        for directory in sorted({one.directory for one in found.get("foreign", ())}):
+            kept = sum(one.size for one in found["foreign"] if one.directory == directory)
+            outcome.notes.append(
+                f"{directory} holds {shown(kept)} of archived journals that journalctl does not clear here: they are another machine's or a namespace's"
+            )
         size, oldest = sum(one.size for one in found["journals"]), min((one.time for one in found["journals"]), default=found["now"])
         why = []
         if size > options["journal_size"] * MIB:
@@ -104,6 +115,15 @@ class ClearLogs(Repair):
             raise RepairError(f"journalctl does not clear: {' '.join(err.split())[-200:]}; see `journalctl --verify`")
 
 
+def machine_id() -> str:
+    """By which journald names this machine's directory; '' where there is none."""
+    try:
+        with open(MACHINE, encoding="ascii", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
 def files(directory: str, pattern: t.Pattern) -> list[Log]:
     """The plain files of a directory whose names fit; nothing below it, and nothing behind a link."""
     found = []
@@ -120,7 +140,7 @@ def files(directory: str, pattern: t.Pattern) -> list[Log]:
         except FileNotFoundError:
             continue
         if stat.S_ISREG(status.st_mode):
-            begins = match.groupdict().get("begins")
+            begins = next((text for text in match.groups() if text), "")
             when = min(int(begins, 16) / 1e6, status.st_mtime) if begins else status.st_mtime
             found.append(Log(directory, entry.name, status.st_blocks * 512, when))
     return found

@@ -1,0 +1,196 @@
+# Copyright: crm.platform contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Single checks, asked with what a host would answer."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from ansible_collections.crm.platform.plugins.module_utils import nftables
+from ansible_collections.crm.platform.plugins.module_utils.health import backup, firewall, registry, routing, security
+
+NOW = 1_700_000_000
+
+
+class Host:
+    """Commands by how they begin; an OSError is one that fails."""
+
+    def __init__(self, commands=None, files=None, options=None):
+        self.commands, self.files, self.options = commands or {}, files or {}, options or {}
+        self.now, self.left, self.kept = NOW, 5, {}
+
+    def once(self, name, look):
+        return self.kept.setdefault(name, look() if name not in self.kept else None)
+
+    def read(self, path):
+        if path not in self.files:
+            raise FileNotFoundError(path)
+        return self.files[path]
+
+    def run(self, *words, check=True):
+        text = " ".join(words)
+        found = next((answer for start, answer in self.commands.items() if text.startswith(start)), OSError(f"{text} failed"))
+        if isinstance(found, Exception):
+            if check or not isinstance(found, OSError):
+                raise found
+            return ""
+        return found
+
+    def status(self, *words, check=False):
+        try:
+            return 0, self.run(*words)
+        except OSError:
+            if check:
+                raise
+            return 1, ""
+
+
+# -- routing
+
+FULL = {"nbrState": "Full/DR", "ifaceName": "eth0:10.0.0.1"}
+DEAD = {"nbrState": "Init/DROther", "ifaceName": "eth1:10.0.1.1"}
+
+
+def six(state, name="eth0"):
+    """As ospf6d writes it (ospf6_neighbor_show)."""
+    return {"neighborId": "10.0.0.2", "priority": 1, "state": state, "ifState": "DR", "interfaceName": name, "interfaceState": "BDR"}
+
+
+def neighbours(monkeypatch, four, six_, daemons="ospfd=yes\nospf6d=yes\n"):
+    monkeypatch.setattr(routing.os.path, "exists", lambda dummy: True)
+    commands = {"vtysh -c show ip ospf neighbor json": four, "vtysh -c show ipv6 ospf6 neighbor json": six_}
+    commands = {name: json.dumps(one) if isinstance(one, dict) else one for name, one in commands.items() if one is not None}
+    return routing.neighbours(Host(commands, {routing.DAEMONS: daemons}))
+
+
+@pytest.mark.parametrize("many", [[FULL, DEAD], [DEAD, FULL]])
+def test_a_dead_adjacency_beside_a_live_one_to_the_same_router(monkeypatch, many):
+    found = neighbours(monkeypatch, {"neighbors": {"10.0.0.2": many}}, None, "ospfd=yes\n")
+    assert found.status == registry.CRITICAL and found.value == 1 and found.message == "10.0.0.2 on eth1:10.0.1.1 is Init/DROther"
+
+
+@pytest.mark.parametrize(
+    "four, six_, status, message",
+    [
+        ([FULL], {"neighbors": [six("Full"), six("Twoway", "eth1")]}, "ok", "3 are"),
+        ([FULL], {"neighbors": [six("Full"), six("ExStart", "eth1")]}, "critical", "10.0.0.2 on eth1 is ExStart"),
+        ([DEAD], {"neighbors": [six("Init")]}, "critical", "10.0.0.2 on eth1:10.0.1.1 is Init/DROther; 10.0.0.2 on eth0 is Init"),
+        ([FULL], {"neighbors": []}, "critical", "there is no neighbour by OSPFv3"),
+        # What another FRR may say is no fault of the neighbours.
+        ([FULL], "OSPFv3 is not running\n", "ok", "1 are; OSPFv3 did not tell its own"),
+        ([FULL], {"default": {}}, "ok", "1 are; OSPFv3 did not tell its own"),
+        ([FULL], {"neighbors": [{"who": "?"}]}, "ok", "1 are; OSPFv3 did not tell its own"),
+        ([FULL], "[]", "ok", "1 are; OSPFv3 did not tell its own"),
+        ([FULL], None, "ok", "1 are; OSPFv3 did not tell its own"),
+        ([DEAD], None, "critical", "10.0.0.2 on eth1:10.0.1.1 is Init/DROther"),
+    ],
+)
+def test_the_neighbours_of_ospfv3(monkeypatch, four, six_, status, message):
+    found = neighbours(monkeypatch, {"neighbors": {"10.0.0.2": four}}, six_)
+    assert (found.status, found.message) == (status, message)
+
+
+def test_a_host_that_routes_ipv6_only(monkeypatch):
+    only = "ospfd=no\nospf6d=yes\n"
+    assert neighbours(monkeypatch, None, {"neighbors": [six("Full")]}, only).status == registry.OK
+    assert neighbours(monkeypatch, None, {"neighbors": [six("Down")]}, only).status == registry.CRITICAL
+    with pytest.raises(registry.Skipped, match="routing_daemons"):
+        neighbours(monkeypatch, None, None, only)
+
+
+# -- the firewall
+
+WANTED = "table inet crm_platform {\n  chain input {\n    accept\n  }\n\n  chain forward {\n  }\n}\n"
+LIVE = "table inet crm_platform {\n\tchain input {\n\t\taccept\n\t}\n\n\tchain forward {\n\t}\n}\n"
+
+
+@pytest.mark.parametrize(
+    "live, status, words",
+    [
+        (LIVE, "ok", "not compared rule by rule: without the right to a network namespace"),
+        ("table inet crm_platform {\n}\n", "warning", "lacks the chains forward, input"),
+        ("", "critical", "is gone"),
+    ],
+)
+def test_a_firewall_that_cannot_be_compared_proves_its_chains(monkeypatch, live, status, words):
+    monkeypatch.setattr(firewall.nft, "read_live", lambda *dummy: nftables.State(live))
+    monkeypatch.setattr(firewall.nft, "read_wanted", lambda *dummy: None)
+    found = firewall.table(Host(files={firewall.RULESET: WANTED}))
+    assert (found.status or "ok") == status and words in found.message
+
+
+# -- ssh
+
+
+def sshd(**more):
+    given = {"permitrootlogin": "yes", "passwordauthentication": "no", "kbdinteractiveauthentication": "no", "usepam": "yes", **more}
+    return "".join(f"{name} {value}\n" for name, value in given.items())
+
+
+@pytest.mark.parametrize(
+    "text, status",
+    [
+        (sshd(), "ok"),
+        (sshd(passwordauthentication="yes"), "warning"),
+        (sshd(kbdinteractiveauthentication="yes"), "warning"),
+        (sshd(challengeresponseauthentication="yes"), "warning"),
+        (sshd(kbdinteractiveauthentication="yes", usepam="no"), "ok"),
+        (sshd(kbdinteractiveauthentication="yes", permitrootlogin="without-password"), "ok"),
+        (sshd(passwordauthentication="yes", permitemptypasswords="yes"), "critical"),
+    ],
+)
+def test_root_logs_in_by_a_password_whoever_asks_for_it(text, status):
+    assert (security.ssh(Host({"sshd -T": text})).status or "ok") == status
+
+
+def test_an_sshd_that_does_not_tell():
+    with pytest.raises(OSError, match="Bad configuration option"):
+        security.ssh(Host({"sshd -T": OSError("sshd ended with status 255: /etc/ssh/sshd_config: line 1: Bad configuration option: Foo")}))
+    with pytest.raises(registry.Skipped, match="/run/sshd"):
+        security.ssh(Host({"sshd -T": OSError("sshd ended with status 255: Missing privilege separation directory: /run/sshd")}))
+    with pytest.raises(registry.Skipped, match="not installed"):
+        security.ssh(Host({"sshd -T": registry.Skipped("sshd is not installed")}))
+
+
+# -- backups
+
+
+def backed_up(**state):
+    host = Host(options=state.pop("options", {}))
+    host.kept["backup"] = {"mode": "own", "written": NOW, "problems": [], **state}
+    return host
+
+
+def client(hours):
+    return {"last": None if hours is None else {"time": NOW - hours * 3600}}
+
+
+@pytest.mark.parametrize(
+    "hours, options, status, words",
+    [
+        ({"new": None, "db": 72}, {}, "critical", ["new", "db sent something 72.0 hours ago"]),
+        ({"new": None, "db": 30}, {}, "warning", ["new", "db sent something 30.0 hours ago"]),
+        ({"new": None, "db": 1}, {}, "warning", ["nothing has come from new yet", "db sent something 1.0 hours ago"]),
+        ({"new": None, "db": 72}, {"thresholds": {"backup_arrivals": {"warning": 90, "critical": 99}}}, "warning", ["new"]),
+        ({"new": None}, {}, "warning", ["nothing has come from new yet"]),
+    ],
+)
+def test_one_that_never_sent_hides_none_that_is_silent(hours, options, status, words):
+    found = backup.arrivals(backed_up(clients={name: client(one) for name, one in hours.items()}, options=options))
+    assert found.status == status and all(word in found.message for word in words), found
+
+
+def run(began, **more):
+    return {"kind": "drill", "began": began, "ok": True, "seconds": 900, "rto": 42.0, **more}
+
+
+def test_a_restore_takes_what_the_last_good_drill_took_until_the_login():
+    failed = run(3, ok=False, rto=7.0, seconds=8)
+    assert backup.rto(backed_up(drill={"last": run(1), "history": [run(1)]})).value == 42
+    assert backup.rto(backed_up(drill={"last": failed, "history": [run(1, rto=5.0), run(2), failed]})).value == 42
+    with pytest.raises(registry.Skipped, match="none ended well|no restore ended well"):
+        backup.rto(backed_up(drill={"last": failed, "history": [failed]}))
+    with pytest.raises(registry.Skipped):
+        backup.rto(backed_up(drill={"last": None, "history": []}))
