@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
-import ast
+import importlib.util
 import json
 import shutil
 import subprocess
 import sys
 
 import pytest
+from ansible_collections.crm.platform.plugins import module_utils
+from ansible_collections.crm.platform.plugins.module_utils import health, whole  # noqa: F401  # pylint: disable=unused-import  # the program's
 from ansible_collections.crm.platform.plugins.module_utils.health import registry
 from ansible_collections.crm.platform.plugins.plugin_utils import alerts, library
 from conftest import ROOT
@@ -39,6 +41,8 @@ GIVEN = {
 }
 OPS = {"name": "ops", "emails": ["ops@example.org"], "webhook": ""}
 CHAT = {"name": "chat", "emails": [], "webhook": "https://chat.example.org/hook/s3cret"}
+# Of today's room, what there was a day ago.
+SHARES = {"steady": 0.9, "filling": 30}
 MAIL = {"smtp_host": "mail.example.org:587", "smtp_from": "crm@example.org"}
 
 
@@ -203,23 +207,85 @@ def test_the_playbooks_counters_stay(program):
     assert after["at"] == 5 and after["counters"] == {"a": 1} and "load5" in after["series"]
 
 
-def test_growth_is_compared_with_what_was_one_to_two_hours_ago():
-    source = (ROOT / "roles" / "monitoring" / "files" / "program.py").read_text()
-    # Its functions alone: the library is beside it on hosts only.
-    space = {"APART_SECONDS": 3600, "LEAST_SECONDS": 1800}
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.FunctionDef) and node.name in ("comparable", "following"):
-            exec(compile(ast.Module([node], []), "program.py", "exec"), space)  # pylint: disable=exec-used
-    kept, ages = {}, {}
-    for now in range(1000, 1000 + 6 * 3600, 300):
-        found = space["comparable"](kept, now)
-        ages[now - 1000] = now - found["at"] if found else None
-        kept = space["following"](kept, now, {"n": now})
-    assert {age for minute, age in ages.items() if minute < 1800} == {None}
-    assert all(1800 <= age <= 7200 for minute, age in ages.items() if minute >= 1800)
-    assert all(3600 <= age <= 7200 for minute, age in ages.items() if minute >= 3600)
-    assert space["comparable"](kept, 10) == kept, "the clock went back, and the check of the clock has to see it"
-    assert space["following"](kept, 10, {}) == {"at": 10, "counters": {}, "series": {}}
+@pytest.fixture
+def module(monkeypatch):
+    """The program as a module, with the library that is here."""
+    path = ROOT / "roles" / "monitoring" / "files" / "program.py"
+    for name, here in (("library", module_utils), ("library.health", health)):
+        monkeypatch.setitem(sys.modules, name, here)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    spec = importlib.util.spec_from_file_location("program", path)
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
+
+
+@pytest.fixture
+def look(module, tmp_path):
+    """look(now): how old that is with which a look compares, by way of the file, as the timer does; None where it compares with nothing."""
+    path = str(tmp_path / "timer.json")
+
+    def run(now):
+        problems = []
+        before = module.read(path, "state", problems)
+        assert problems == []
+        found = module.comparable(before, now)
+        module.write(path, json.dumps(module.following(before, now, {"n": now})))
+        assert not found or found["counters"] == {"n": found["at"]}
+        return now - found["at"] if found else None
+
+    run.path = tmp_path / "timer.json"
+    return run
+
+
+def test_growth_is_compared_with_what_was_one_to_two_hours_ago(look):
+    ages = {now: look(1000 + now) for now in range(0, 86400, 300)}
+    assert {age for now, age in ages.items() if now < 1800} == {None}
+    assert all(1800 <= age <= 7200 for now, age in ages.items() if now >= 1800)
+    assert all(3600 <= age <= 7200 for now, age in ages.items() if now >= 3600)
+    assert len(look.path.read_text()) < 300, "it does not grow"
+
+
+def test_a_clock_that_went_back_is_seen_and_begun_from(look):
+    for now in range(90000, 90000 + 3 * 3600, 300):
+        look(now)
+    assert look(10) < 0, "the check of the clock has to see it"
+    assert look(310) is None and look(10 + 1800) == 1800
+
+
+def test_a_clock_that_was_ahead_for_a_while_does_not_hold_the_base(look):
+    look(1000)
+    look(1000 + 10**9)
+    ages = {now: look(1000 + now) for now in range(300, 6 * 3600, 300)}
+    assert all(3600 <= age <= 7200 for now, age in ages.items() if now >= 3600)
+
+
+def test_a_broken_younger_look_is_told(look, module):
+    look.path.write_text(json.dumps({"at": 5, "counters": {}, "series": {}, "younger": {"at": "x"}}))
+    problems = []
+    assert module.read(str(look.path), "state", problems) == {} and "begun anew" in problems[0]
+
+
+def test_the_last_day_has_its_say_in_the_forecast_of_the_disk(program):
+    """Half of the room went in the last hour, and in the last day none did: that was a backup, and no trend."""
+    options = {"skip": [one.id for one in alerts.checks() if one.id != "disk_forecast"]}
+    assert program(options).returncode == 0
+    state, kept = program.place / "kept" / "timer.json", program.place / "kept" / "history.json"
+    before = json.loads(state.read_text())
+    rooms = {name[5:]: room for name, room in before["counters"].items() if name.startswith("free ")}
+    if not rooms:
+        pytest.skip("no file system holds data")
+    old = {**before, "at": before["at"] - 3600, "counters": {f"free {place}": room * 2 for place, room in rooms.items()}}
+    days = {name: {f"disk_free {place}": [[before["at"] - 80000, room * share]] for place, room in rooms.items()} for name, share in SHARES.items()}
+    found = {}
+    for name, series in days.items():
+        state.write_text(json.dumps(old))
+        kept.write_text(json.dumps({"at": 5, "counters": {}, "series": series}))
+        found[name] = json.loads(program(options, "--json").stdout)["summary"]["status"]
+    assert found == {"steady": "ok", "filling": "critical"}
+    kept.unlink()
+    state.write_text(json.dumps(old))
+    assert program(options).returncode == 2, "without a day the last window alone decides"
 
 
 def test_a_history_that_is_none_is_told_and_begun_anew(program):
