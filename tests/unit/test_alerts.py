@@ -13,8 +13,13 @@ import sys
 
 import pytest
 from ansible_collections.crm.platform.plugins import module_utils
-from ansible_collections.crm.platform.plugins.module_utils import health, whole  # noqa: F401  # pylint: disable=unused-import  # the program's
-from ansible_collections.crm.platform.plugins.module_utils.health import registry
+from ansible_collections.crm.platform.plugins.module_utils import health, whole  # noqa: F401  # pylint: disable=unused-import  # for the program
+from ansible_collections.crm.platform.plugins.module_utils.health import (
+    history,
+    probe,
+    registry,
+    report,
+)  # noqa: F401  # pylint: disable=unused-import
 from ansible_collections.crm.platform.plugins.plugin_utils import alerts, library
 from conftest import ROOT
 
@@ -177,6 +182,19 @@ def test_the_program_tells_all_that_the_module_tells(program):
     assert {one["id"] for one in told["results"]} == {one.id for one in alerts.checks() if one.area in ("qos", "routing")}
 
 
+def test_the_program_leaves_what_an_older_library_had(program):
+    (program.place / "library" / "health" / "dropped.py").write_text("raise RuntimeError('it needs what is gone')\n")
+    done = program({})
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_library_names_all_that_it_holds():
+    found = library.files("health")
+    space = {}
+    exec(found["__init__.py"], space)  # pylint: disable=exec-used
+    assert space["FILES"] == sorted(found) and "health/system.py" in space["FILES"]
+
+
 def test_the_program_writes_nothing_where_it_should_not(program):
     assert program({}, "--no-write").returncode == 0 and program({}, "--area", "system").returncode == 0
     assert not (program.place / "kept").exists() and not (program.place / "health.prom").exists()
@@ -213,6 +231,7 @@ def module(monkeypatch):
     path = ROOT / "roles" / "monitoring" / "files" / "program.py"
     for name, here in (("library", module_utils), ("library.health", health)):
         monkeypatch.setitem(sys.modules, name, here)
+    monkeypatch.setattr(module_utils, "FILES", [], raising=False)
     monkeypatch.setattr(sys, "path", list(sys.path))
     spec = importlib.util.spec_from_file_location("program", path)
     made = importlib.util.module_from_spec(spec)
