@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
 
 import pytest
+import yaml
 from ansible_collections.crm.platform.plugins import module_utils
 from ansible_collections.crm.platform.plugins.module_utils import health, whole  # noqa: F401  # pylint: disable=unused-import  # for the program
 from ansible_collections.crm.platform.plugins.module_utils.health import (
@@ -22,6 +24,11 @@ from ansible_collections.crm.platform.plugins.module_utils.health import (
 )  # noqa: F401  # pylint: disable=unused-import
 from ansible_collections.crm.platform.plugins.plugin_utils import alerts, library
 from conftest import ROOT
+
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+
+import alerting  # pylint: disable=wrong-import-position
+import plays  # pylint: disable=wrong-import-position
 
 GIVEN = {
     "interval": 300,
@@ -313,6 +320,85 @@ def test_a_history_that_is_none_is_told_and_begun_anew(program):
     told = json.loads(program({}, "--json").stdout)
     assert "begun anew" in told["problems"][0]
     assert json.loads((program.place / "kept" / "history.json").read_text())["series"]
+
+
+# --- what is no longer wanted on a host ---
+
+SYSTEMCTL = """#!/bin/sh
+# Of each unit one file: it is there while it runs.
+place=$(dirname "$0")
+verb=$1; shift
+[ "$verb" = show ] || echo "$verb $*" >> "$place/calls"
+for one in "$@"; do
+    case "$verb $one" in
+        show\\ *.*) state=inactive file=disabled; [ -e "$place/$one" ] && state=active file=enabled
+            printf 'Id=%s\\nNames=%s\\nLoadState=loaded\\nActiveState=%s\\nUnitFileState=%s\\nNeedDaemonReload=no\\n\\n' "$one" "$one" $state $file;;
+        disable\\ *.*|stop\\ *.*) rm -f "$place/$one";;
+    esac
+done
+"""
+PACKAGES = ("prometheus", "prometheus-alertmanager", "prometheus-node-exporter", "prometheus-postgres-exporter")
+
+
+@pytest.fixture
+def leave(tmp_path, monkeypatch):
+    """leave(wanted, ours, option, ..., variable=...): whether the tasks changed something, and what of all four runs then."""
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "systemctl").write_text(SYSTEMCTL)
+    (tmp_path / "bin" / "systemctl").chmod(0o755)
+    mark = yaml.safe_load((ROOT / "roles" / "monitoring" / "vars" / "main.yml").read_text())["_monitoring_mark"]
+    for one in PACKAGES:
+        (tmp_path / "bin" / f"{one}.service").touch()
+
+    def run(wanted, ours, *words, installed=PACKAGES, **variables):
+        for one in installed:
+            # Another's is Ansible's as well.
+            (tmp_path / one).write_text(f"#\n# Ansible managed\n#\n{mark if one in ours else ''}\nARGS=''\n")
+        given = {"_monitoring_packages": wanted, "_monitoring_arguments_directory": str(tmp_path), **variables}
+        play = {
+            "hosts": "localhost",
+            "gather_facts": False,
+            "vars": {"ansible_facts": {"packages": {one: [] for one in installed}}},
+            "tasks": [
+                {"name": "Have", "ansible.builtin.import_role": {"name": "crm.platform.monitoring", "tasks_from": "leave.yml"}},
+            ],
+        }
+        hosts = {"all": {"hosts": {"localhost": {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}}}}
+        done = plays.run(tmp_path, [play], hosts, "-e", json.dumps(given), *words, timeout=60)
+        assert done.rc == 0, done.failure or done.text[-2000:]
+        return bool(done.changed), {one for one in PACKAGES if (tmp_path / "bin" / f"{one}.service").exists()}
+
+    return run
+
+
+def test_where_another_host_asks_now_this_one_stops(leave):
+    wanted = ["prometheus-node-exporter"]
+    checked, running = leave(wanted, PACKAGES, "--check")
+    assert checked and running == set(PACKAGES)
+    assert leave(wanted, PACKAGES) == (True, set(wanted))
+    assert leave(wanted, PACKAGES) == (False, set(wanted))
+
+
+def test_where_nothing_is_monitored_all_stops_but_what_is_the_administrators(leave):
+    ours = [one for one in PACKAGES if one != "prometheus-node-exporter"]
+    assert leave(list(PACKAGES), ours, monitoring_enabled=False) == (True, {"prometheus-node-exporter"})
+
+
+def test_a_host_that_never_had_ours_is_left_alone(leave):
+    assert leave([], [], installed=("prometheus", "prometheus-node-exporter")) == (False, set(PACKAGES))
+
+
+def test_all_that_can_be_stopped_bears_the_mark():
+    for one in PACKAGES:
+        text = (ROOT / "roles" / "monitoring" / "templates" / f"{one.replace('prometheus-', '')}.j2").read_text()
+        assert "{{ _monitoring_mark }}" in text.splitlines(), one
+
+
+@pytest.mark.parametrize("name", ["apply", "remove"])
+def test_both_ways_stop_what_is_not_wanted(name):
+    tasks = yaml.safe_load((ROOT / "roles" / "monitoring" / "tasks" / f"{name}.yml").read_text())
+    assert [one["when"] for one in tasks if one.get("ansible.builtin.include_tasks") == "leave.yml"] == ["_monitoring_unwanted | length > 0"]
 
 
 # --- the dashboard ---
