@@ -70,6 +70,23 @@ def test_each_check_has_a_rule_for_each_level():
     assert {one.id for one in alerts.checks()} == set(registry.REGISTRY)
 
 
+def test_a_host_without_its_exporter_is_critical():
+    """All that it tells of its health goes with it, and what alerted would seem to be well again."""
+    found = {one["labels"]["severity"]: one["expr"] for one in rules() if one["alert"] == "CrmExporterDown"}
+    assert set(found) == {"warning", "critical"}
+    assert found["critical"].startswith('up{job="host"} == 0') and found["warning"].startswith('up{job!="host"} == 0')
+    (same,) = [one["equal"] for one in alerts.alertmanager(GIVEN)["inhibit_rules"] if 'severity="critical"' in one["source_matchers"]]
+    assert "job" in same, "the database's exporter is another one"
+
+
+def test_each_alert_of_the_platform_has_a_case_in_which_it_fires_and_one_in_which_it_does_not():
+    wanted = {(one["alert"], one["labels"]["severity"]) for one in alerts.platform_rules(GIVEN)}
+    moments = [moment for case in alerting.platform_tests(alerts.rules(GIVEN)) for moment in case["alert_rule_test"]]
+    fires = {(one["alertname"], expected["exp_labels"]["severity"]) for one in moments for expected in one["exp_alerts"]}
+    assert fires == wanted
+    assert {one["alertname"] for one in moments if not one["exp_alerts"]} == {name for name, dummy in wanted}
+
+
 def test_what_is_skipped_has_none():
     assert "CrmUpdates" in {one["alert"] for one in rules()}
     assert "CrmUpdates" not in {one["alert"] for one in rules(skip=["updates"])}
