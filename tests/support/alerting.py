@@ -18,7 +18,7 @@ collection.importable()
 from ansible_collections.crm.platform.plugins.module_utils.health import history, registry
 from ansible_collections.crm.platform.plugins.plugin_utils import alerts
 
-GIVEN = {"interval": 300, "jitter": 30, "for_warning": 900, "for_critical": 60, "skip": []}
+GIVEN = {"interval": 300, "jitter": 30, "for_warning": 900, "for_critical": 420, "skip": []}
 PHASES = ("ok", "warning", "critical")
 # Minutes of each phase, and when in it an alert that holds has fired.
 LONG, FIRED = 30, 20
@@ -141,6 +141,8 @@ def platform_tests(rules: dict) -> list[dict]:
         case("CrmHealthMissing", {host: "1x60"}, {10: 0, 20: 1}, "the host tells nothing of its health", "critical", job="host"),
         case("CrmHealthMissing", {host: "1x60", looked: "0x60"}, {20: 0}, ""),
         case("CrmHealthMissing", {host: "0x60"}, {20: 0}, ""),
+        # What one look finds holds until the next, at most interval and jitter.
+        case("CrmLoad", {status.replace('"a"', '"load"'): "0x9 2x5 0x30"}, {15: 0, 16: 0, 17: 0, 18: 0}, "", "critical"),
         case("CrmHealthUnknown", {status: "0x9 3x40"}, {5: 0, 20: 0, 30: 1}, "the check a cannot be carried out", check="a", area="system"),
         case(
             "CrmTextfileError",
