@@ -415,9 +415,10 @@ def test_a_host_that_never_had_ours_is_left_alone(leave):
 
 
 def test_all_that_can_be_stopped_bears_the_mark():
-    for one in PACKAGES:
-        text = (ROOT / "roles" / "monitoring" / "templates" / f"{one.replace('prometheus-', '')}.j2").read_text()
-        assert "{{ _monitoring_mark }}" in text.splitlines(), one
+    role = ROOT / "roles" / "monitoring"
+    templates = yaml.safe_load((role / "vars" / "main.yml").read_text())["_monitoring_argument_templates"]
+    assert sorted(templates) == sorted(PACKAGES)
+    assert [name for name in templates.values() if "{{ _monitoring_mark }}" not in (role / "templates" / name).read_text().splitlines()] == []
 
 
 @pytest.mark.parametrize("name", ["apply", "remove"])
