@@ -30,7 +30,7 @@ EXAMPLES = r"""
   crm.platform.config_files:
     files:
       - path: /etc/prometheus/rules.d/crm-platform.yml
-        content: "{{ {'interval': 300, 'jitter': 30, 'for_warning': 900, 'for_critical': 60} | crm.platform.monitoring_rules | to_nice_yaml }}"
+        content: "{{ {'interval': 300, 'jitter': 30, 'for_warning': 900, 'for_critical': 420} | crm.platform.monitoring_rules | to_nice_yaml }}"
         validate: promtool check rules %s
 """
 

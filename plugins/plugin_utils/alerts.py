@@ -85,9 +85,18 @@ def platform_rules(given: t.Mapping[str, t.Any]) -> list[dict]:
             "nothing on the host answers Prometheus",
             "ping the host; systemctl status prometheus-node-exporter; see that the firewall lets this host in",
         ),
+        # All that the host tells of its health goes with it: what alerted would seem to be well again.
         rule(
             "CrmExporterDown",
-            "up == 0 unless on (host) (max by (host) (up) == 0)",
+            'up{job="host"} == 0 unless on (host) (max by (host) (up) == 0)',
+            120,
+            "critical",
+            "the exporter {{ $labels.job }} does not answer, and nothing is known of the host's health",
+            "systemctl status prometheus-node-exporter; journalctl -u prometheus-node-exporter -n 50",
+        ),
+        rule(
+            "CrmExporterDown",
+            'up{job!="host"} == 0 unless on (host) (max by (host) (up) == 0)',
             300,
             "warning",
             "the exporter {{ $labels.job }} does not answer",
@@ -175,7 +184,7 @@ def alertmanager(given: t.Mapping[str, t.Any]) -> dict:
         # Of a host that is down nobody has to hear that its exporters are down, too; nor of a warning what is critical.
         "inhibit_rules": [
             {"source_matchers": ['alertname="CrmHostDown"'], "target_matchers": ['alertname!="CrmHostDown"'], "equal": ["host"]},
-            {"source_matchers": ['severity="critical"'], "target_matchers": ['severity="warning"'], "equal": ["host", "alertname"]},
+            {"source_matchers": ['severity="critical"'], "target_matchers": ['severity="warning"'], "equal": ["host", "alertname", "job"]},
         ],
         "receivers": [{"name": NOBODY}] + [_receiver(one) for one in given["receivers"]],
     }

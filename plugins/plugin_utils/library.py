@@ -14,6 +14,8 @@ ROOT = Path(__file__).resolve().parents[1] / "module_utils"
 def files(part: str) -> dict[str, str]:
     """Contents by paths below module_utils, of a package and of all that it imports from beside it.
 
+    Its __init__.py names them, in FILES: what an older version had may still be beside them, and is not to be used.
+
     :param part: name of the package, such as 'health'.
     """
     waiting = sorted((ROOT / part).glob("*.py"))
@@ -31,6 +33,7 @@ def files(part: str) -> dict[str, str]:
         for node in ast.walk(ast.parse(found[name])):
             if isinstance(node, ast.ImportFrom) and node.level:
                 waiting += _imported(path, node)
+    found["__init__.py"] = f"FILES = {sorted(found)!r}\n"
     return dict(sorted(found.items()))
 
 

@@ -5,23 +5,37 @@
 
 from __future__ import annotations
 
-import ast
+import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
 
 import pytest
-from ansible_collections.crm.platform.plugins.module_utils.health import registry
+import yaml
+from ansible_collections.crm.platform.plugins import module_utils
+from ansible_collections.crm.platform.plugins.module_utils import health, whole  # noqa: F401  # pylint: disable=unused-import  # for the program
+from ansible_collections.crm.platform.plugins.module_utils.health import (
+    history,
+    probe,
+    registry,
+    report,
+)  # noqa: F401  # pylint: disable=unused-import
 from ansible_collections.crm.platform.plugins.plugin_utils import alerts, library
 from conftest import ROOT
+
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+
+import alerting  # pylint: disable=wrong-import-position
+import plays  # pylint: disable=wrong-import-position
 
 GIVEN = {
     "interval": 300,
     "jitter": 30,
     "scrape_interval": 30,
     "for_warning": 900,
-    "for_critical": 60,
+    "for_critical": 420,
     "retention": "30d",
     "retention_size": "",
     "listen": "",
@@ -39,6 +53,8 @@ GIVEN = {
 }
 OPS = {"name": "ops", "emails": ["ops@example.org"], "webhook": ""}
 CHAT = {"name": "chat", "emails": [], "webhook": "https://chat.example.org/hook/s3cret"}
+# Of today's room, what there was a day ago.
+SHARES = {"steady": 0.9, "filling": 30}
 MAIL = {"smtp_host": "mail.example.org:587", "smtp_from": "crm@example.org"}
 
 
@@ -52,6 +68,31 @@ def test_each_check_has_a_rule_for_each_level():
     assert len(names) >= 50 and len(set(names)) == len(names)
     assert {(name, level) for name in names for level in ("warning", "critical")} <= found
     assert {one.id for one in alerts.checks()} == set(registry.REGISTRY)
+
+
+def test_a_host_without_its_exporter_is_critical():
+    """All that it tells of its health goes with it, and what alerted would seem to be well again."""
+    found = {one["labels"]["severity"]: one["expr"] for one in rules() if one["alert"] == "CrmExporterDown"}
+    assert set(found) == {"warning", "critical"}
+    assert found["critical"].startswith('up{job="host"} == 0') and found["warning"].startswith('up{job!="host"} == 0')
+    (same,) = [one["equal"] for one in alerts.alertmanager(GIVEN)["inhibit_rules"] if 'severity="critical"' in one["source_matchers"]]
+    assert "job" in same, "the database's exporter is another one"
+
+
+def test_each_alert_of_the_platform_has_a_case_in_which_it_fires_and_one_in_which_it_does_not():
+    wanted = {(one["alert"], one["labels"]["severity"]) for one in alerts.platform_rules(GIVEN)}
+    moments = [moment for case in alerting.platform_tests(alerts.rules(GIVEN)) for moment in case["alert_rule_test"]]
+    fires = {(one["alertname"], expected["exp_labels"]["severity"]) for one in moments for expected in one["exp_alerts"]}
+    assert fires == wanted
+    assert {one["alertname"] for one in moments if not one["exp_alerts"]} >= {name for name, dummy in wanted}
+
+
+def test_two_looks_in_a_row_are_bad_before_anybody_is_called():
+    given = yaml.safe_load((ROOT / "roles" / "monitoring" / "defaults" / "main.yml").read_text())
+    # Asked once after the second look, and once judged.
+    least = given["monitoring_interval"] + given["monitoring_jitter"] + 2 * given["monitoring_scrape_interval"]
+    assert least < given["monitoring_for_critical"] < given["monitoring_for_warning"]
+    assert {name: value for name, value in alerting.GIVEN.items() if name != "skip" and value != given[f"monitoring_{name}"]} == {}
 
 
 def test_what_is_skipped_has_none():
@@ -173,6 +214,19 @@ def test_the_program_tells_all_that_the_module_tells(program):
     assert {one["id"] for one in told["results"]} == {one.id for one in alerts.checks() if one.area in ("qos", "routing")}
 
 
+def test_the_program_leaves_what_an_older_library_had(program):
+    (program.place / "library" / "health" / "dropped.py").write_text("raise RuntimeError('it needs what is gone')\n")
+    done = program({})
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_library_names_all_that_it_holds():
+    found = library.files("health")
+    space = {}
+    exec(found["__init__.py"], space)  # pylint: disable=exec-used
+    assert space["FILES"] == sorted(found) and "health/system.py" in space["FILES"]
+
+
 def test_the_program_writes_nothing_where_it_should_not(program):
     assert program({}, "--no-write").returncode == 0 and program({}, "--area", "system").returncode == 0
     assert not (program.place / "kept").exists() and not (program.place / "health.prom").exists()
@@ -203,23 +257,86 @@ def test_the_playbooks_counters_stay(program):
     assert after["at"] == 5 and after["counters"] == {"a": 1} and "load5" in after["series"]
 
 
-def test_growth_is_compared_with_what_was_one_to_two_hours_ago():
-    source = (ROOT / "roles" / "monitoring" / "files" / "program.py").read_text()
-    # Its functions alone: the library is beside it on hosts only.
-    space = {"APART_SECONDS": 3600, "LEAST_SECONDS": 1800}
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.FunctionDef) and node.name in ("comparable", "following"):
-            exec(compile(ast.Module([node], []), "program.py", "exec"), space)  # pylint: disable=exec-used
-    kept, ages = {}, {}
-    for now in range(1000, 1000 + 6 * 3600, 300):
-        found = space["comparable"](kept, now)
-        ages[now - 1000] = now - found["at"] if found else None
-        kept = space["following"](kept, now, {"n": now})
-    assert {age for minute, age in ages.items() if minute < 1800} == {None}
-    assert all(1800 <= age <= 7200 for minute, age in ages.items() if minute >= 1800)
-    assert all(3600 <= age <= 7200 for minute, age in ages.items() if minute >= 3600)
-    assert space["comparable"](kept, 10) == kept, "the clock went back, and the check of the clock has to see it"
-    assert space["following"](kept, 10, {}) == {"at": 10, "counters": {}, "series": {}}
+@pytest.fixture
+def module(monkeypatch):
+    """The program as a module, with the library that is here."""
+    path = ROOT / "roles" / "monitoring" / "files" / "program.py"
+    for name, here in (("library", module_utils), ("library.health", health)):
+        monkeypatch.setitem(sys.modules, name, here)
+    monkeypatch.setattr(module_utils, "FILES", [], raising=False)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    spec = importlib.util.spec_from_file_location("program", path)
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
+
+
+@pytest.fixture
+def look(module, tmp_path):
+    """look(now): how old that is with which a look compares, by way of the file, as the timer does; None where it compares with nothing."""
+    path = str(tmp_path / "timer.json")
+
+    def run(now):
+        problems = []
+        before = module.read(path, "state", problems)
+        assert problems == []
+        found = module.comparable(before, now)
+        module.write(path, json.dumps(module.following(before, now, {"n": now})))
+        assert not found or found["counters"] == {"n": found["at"]}
+        return now - found["at"] if found else None
+
+    run.path = tmp_path / "timer.json"
+    return run
+
+
+def test_growth_is_compared_with_what_was_one_to_two_hours_ago(look):
+    ages = {now: look(1000 + now) for now in range(0, 86400, 300)}
+    assert {age for now, age in ages.items() if now < 1800} == {None}
+    assert all(1800 <= age <= 7200 for now, age in ages.items() if now >= 1800)
+    assert all(3600 <= age <= 7200 for now, age in ages.items() if now >= 3600)
+    assert len(look.path.read_text()) < 300, "it does not grow"
+
+
+def test_a_clock_that_went_back_is_seen_and_begun_from(look):
+    for now in range(90000, 90000 + 3 * 3600, 300):
+        look(now)
+    assert look(10) < 0, "the check of the clock has to see it"
+    assert look(310) is None and look(10 + 1800) == 1800
+
+
+def test_a_clock_that_was_ahead_for_a_while_does_not_hold_the_base(look):
+    look(1000)
+    look(1000 + 10**9)
+    ages = {now: look(1000 + now) for now in range(300, 6 * 3600, 300)}
+    assert all(3600 <= age <= 7200 for now, age in ages.items() if now >= 3600)
+
+
+def test_a_broken_younger_look_is_told(look, module):
+    look.path.write_text(json.dumps({"at": 5, "counters": {}, "series": {}, "younger": {"at": "x"}}))
+    problems = []
+    assert module.read(str(look.path), "state", problems) == {} and "begun anew" in problems[0]
+
+
+def test_the_last_day_has_its_say_in_the_forecast_of_the_disk(program):
+    """Half of the room went in the last hour, and in the last day none did: that was a backup, and no trend."""
+    options = {"skip": [one.id for one in alerts.checks() if one.id != "disk_forecast"]}
+    assert program(options).returncode == 0
+    state, kept = program.place / "kept" / "timer.json", program.place / "kept" / "history.json"
+    before = json.loads(state.read_text())
+    rooms = {name[5:]: room for name, room in before["counters"].items() if name.startswith("free ")}
+    if not rooms:
+        pytest.skip("no file system holds data")
+    old = {**before, "at": before["at"] - 3600, "counters": {f"free {place}": room * 2 for place, room in rooms.items()}}
+    days = {name: {f"disk_free {place}": [[before["at"] - 80000, room * share]] for place, room in rooms.items()} for name, share in SHARES.items()}
+    found = {}
+    for name, series in days.items():
+        state.write_text(json.dumps(old))
+        kept.write_text(json.dumps({"at": 5, "counters": {}, "series": series}))
+        found[name] = json.loads(program(options, "--json").stdout)["summary"]["status"]
+    assert found == {"steady": "ok", "filling": "critical"}
+    kept.unlink()
+    state.write_text(json.dumps(old))
+    assert program(options).returncode == 2, "without a day the last window alone decides"
 
 
 def test_a_history_that_is_none_is_told_and_begun_anew(program):
@@ -228,6 +345,86 @@ def test_a_history_that_is_none_is_told_and_begun_anew(program):
     told = json.loads(program({}, "--json").stdout)
     assert "begun anew" in told["problems"][0]
     assert json.loads((program.place / "kept" / "history.json").read_text())["series"]
+
+
+# --- what is no longer wanted on a host ---
+
+SYSTEMCTL = """#!/bin/sh
+# Of each unit one file: it is there while it runs.
+place=$(dirname "$0")
+verb=$1; shift
+[ "$verb" = show ] || echo "$verb $*" >> "$place/calls"
+for one in "$@"; do
+    case "$verb $one" in
+        show\\ *.*) state=inactive file=disabled; [ -e "$place/$one" ] && state=active file=enabled
+            printf 'Id=%s\\nNames=%s\\nLoadState=loaded\\nActiveState=%s\\nUnitFileState=%s\\nNeedDaemonReload=no\\n\\n' "$one" "$one" $state $file;;
+        disable\\ *.*|stop\\ *.*) rm -f "$place/$one";;
+    esac
+done
+"""
+PACKAGES = ("prometheus", "prometheus-alertmanager", "prometheus-node-exporter", "prometheus-postgres-exporter")
+
+
+@pytest.fixture
+def leave(tmp_path, monkeypatch):
+    """leave(wanted, ours, option, ..., variable=...): whether the tasks changed something, and what of all four runs then."""
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "systemctl").write_text(SYSTEMCTL)
+    (tmp_path / "bin" / "systemctl").chmod(0o755)
+    mark = yaml.safe_load((ROOT / "roles" / "monitoring" / "vars" / "main.yml").read_text())["_monitoring_mark"]
+    for one in PACKAGES:
+        (tmp_path / "bin" / f"{one}.service").touch()
+
+    def run(wanted, ours, *words, installed=PACKAGES, **variables):
+        for one in installed:
+            # Another's is Ansible's as well.
+            (tmp_path / one).write_text(f"#\n# Ansible managed\n#\n{mark if one in ours else ''}\nARGS=''\n")
+        given = {"_monitoring_packages": wanted, "_monitoring_arguments_directory": str(tmp_path), **variables}
+        play = {
+            "hosts": "localhost",
+            "gather_facts": False,
+            "vars": {"ansible_facts": {"packages": {one: [] for one in installed}}},
+            "tasks": [
+                {"name": "Have", "ansible.builtin.import_role": {"name": "crm.platform.monitoring", "tasks_from": "leave.yml"}},
+            ],
+        }
+        hosts = {"all": {"hosts": {"localhost": {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}}}}
+        done = plays.run(tmp_path, [play], hosts, "-e", json.dumps(given), *words, timeout=60)
+        assert done.rc == 0, done.failure or done.text[-2000:]
+        return bool(done.changed), {one for one in PACKAGES if (tmp_path / "bin" / f"{one}.service").exists()}
+
+    return run
+
+
+def test_where_another_host_asks_now_this_one_stops(leave):
+    wanted = ["prometheus-node-exporter"]
+    checked, running = leave(wanted, PACKAGES, "--check")
+    assert checked and running == set(PACKAGES)
+    assert leave(wanted, PACKAGES) == (True, set(wanted))
+    assert leave(wanted, PACKAGES) == (False, set(wanted))
+
+
+def test_where_nothing_is_monitored_all_stops_but_what_is_the_administrators(leave):
+    ours = [one for one in PACKAGES if one != "prometheus-node-exporter"]
+    assert leave(list(PACKAGES), ours, monitoring_enabled=False) == (True, {"prometheus-node-exporter"})
+
+
+def test_a_host_that_never_had_ours_is_left_alone(leave):
+    assert leave([], [], installed=("prometheus", "prometheus-node-exporter")) == (False, set(PACKAGES))
+
+
+def test_all_that_can_be_stopped_bears_the_mark():
+    role = ROOT / "roles" / "monitoring"
+    templates = yaml.safe_load((role / "vars" / "main.yml").read_text())["_monitoring_argument_templates"]
+    assert sorted(templates) == sorted(PACKAGES)
+    assert [name for name in templates.values() if "{{ _monitoring_mark }}" not in (role / "templates" / name).read_text().splitlines()] == []
+
+
+@pytest.mark.parametrize("name", ["apply", "remove"])
+def test_both_ways_stop_what_is_not_wanted(name):
+    tasks = yaml.safe_load((ROOT / "roles" / "monitoring" / "tasks" / f"{name}.yml").read_text())
+    assert [one["when"] for one in tasks if one.get("ansible.builtin.include_tasks") == "leave.yml"] == ["_monitoring_unwanted | length > 0"]
 
 
 # --- the dashboard ---

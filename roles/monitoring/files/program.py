@@ -13,12 +13,11 @@ import argparse
 import importlib
 import json
 import os
-import pkgutil
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from library import health, whole  # pylint: disable=wrong-import-position
+from library import FILES, whole  # pylint: disable=wrong-import-position
 from library.health import history, probe, registry, report  # pylint: disable=wrong-import-position
 
 CONFIG = "/etc/crm-platform/health.json"
@@ -46,15 +45,29 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def load() -> None:
+    """Have the checks register themselves: those that came with this program. What an older one left beside them is not imported."""
+    for path in FILES:
+        if path.startswith("health/") and not path.endswith("/__init__.py"):
+            importlib.import_module("library." + path[: -len(".py")].replace("/", "."))
+
+
 def read(path: str, kept: str, problems: list) -> dict:
     """A document of an earlier run; {} where there is none, or where it cannot be used."""
     try:
         with open(path, encoding="utf-8") as stream:
-            return history.checked(json.load(stream))
+            document = json.load(stream)
+        found = history.checked(document)
+        if "younger" in document:
+            found["younger"] = history.checked(document["younger"])
+        return found
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        problems.append(f"{kept}: {path}: {error}; it is begun anew")
+        told = f"{kept}: {path}: {error}; it is begun anew"
+        # The history is read twice.
+        if told not in problems:
+            problems.append(told)
         return {}
 
 
@@ -74,6 +87,9 @@ def following(kept: dict, now: float, counters: dict) -> dict:
     if not kept or now < kept["at"]:
         return mine
     younger = kept.get("younger")
+    if younger and now < younger["at"]:
+        # The clock was ahead for a while: it would hold the old one until then.
+        kept, younger = {name: kept[name] for name in mine}, None
     if now - (younger or kept)["at"] < APART_SECONDS:
         return kept
     return {**(younger or kept), "younger": mine}
@@ -95,7 +111,9 @@ def look(options: dict, areas: list, may_write: bool) -> dict:
     state = os.path.join(os.path.dirname(options["history"]), "timer.json") if options.get("history") else ""
     before = read(state, "state", problems) if state else {}
     host = probe.Host(options)
-    host.previous = comparable(before, host.now)
+    # What happened lately is compared with the timer's own earlier look, a trend also with the day that all runs have kept.
+    days = read(options["history"], "history", problems).get("series", {}) if state else {}
+    host.previous = {**comparable(before, host.now), "series": days}
     try:
         results, unusable = registry.run(
             host, areas or options.get("areas") or registry.AREAS, options.get("skip") or (), options.get("thresholds"), options.get("time_limit", 5)
@@ -116,8 +134,7 @@ def main() -> int:
     try:
         with open(chosen.config, encoding="utf-8") as stream:
             options = json.load(stream)
-        for found in pkgutil.iter_modules(health.__path__):
-            importlib.import_module(f"{health.__name__}.{found.name}")
+        load()
         told = look(options, chosen.area or [], not chosen.no_write)
     except Exception as error:  # pylint: disable=broad-except  # Python's own 1 would be taken for a warning
         print(f"crm-platform-health: {type(error).__name__}: {error}", file=sys.stderr)
