@@ -81,9 +81,9 @@ def idle_in_transaction(host):
 def longest_query(host):
     """Longest running query"""
     rows = host.database.rows(
-        "SELECT extract(epoch FROM clock_timestamp() - query_start)::float8, pid, coalesce(usename, ''),"
+        "SELECT extract(epoch FROM clock_timestamp() - query_start)::float8, pid, coalesce(usename, '') AS usename,"
         # No more of it: what a statement holds, such as a customer's name, is nothing for a report.
-        " coalesce(upper(substring(query FROM '^\\s*([[:alpha:]]+)')), 'a statement') FROM pg_stat_activity"
+        " coalesce(upper(substring(query FROM '^\\s*([[:alpha:]]+)')), 'a statement') AS said FROM pg_stat_activity"
         " WHERE state = 'active' AND backend_type = 'client backend' AND pid <> pg_backend_pid() ORDER BY query_start LIMIT 1"
     )
     if not rows:
