@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 import time
 
 import plays
@@ -143,6 +144,31 @@ def test_many_tables(server, database):
     seconds = time.monotonic() - began
     print(f"{TABLES} tables: {len(found)} checks in {seconds:.2f} s, the longest {max(found.values(), key=lambda one: one['seconds'])}")
     assert {one["id"] for one in found.values() if one["status"] == "unknown" and not one["id"].startswith("sec_")} == set()
+
+
+def test_what_runs_is_told_without_what_it_holds(server, database):
+    """And a long statement that has just begun to wait has not waited long: nobody is to be ended for that."""
+    holder, waiter = server.connect(database), server.connect(database)
+
+    def both():
+        with waiter.cursor() as cursor:
+            cursor.execute("SELECT 'Anna Secret', pg_sleep(4); SELECT pg_advisory_lock(7)")
+
+    with holder.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(7)")
+    thread = threading.Thread(target=both)
+    thread.start()
+    try:
+        time.sleep(2)
+        running = looked(server, database, "db_longest_query")["db_longest_query"]
+        time.sleep(2.5)
+        waiting = looked(server, database, "db_lock_waits")["db_lock_waits"]
+    finally:
+        holder.close()
+        thread.join(10)
+        waiter.close()
+    assert running["status"] == "ok" and "SELECT" in running["message"] and "Anna" not in json.dumps(running)
+    assert 0.1 < waiting["value"] < 3 and "has waited" in waiting["message"]
 
 
 @NEWEST
