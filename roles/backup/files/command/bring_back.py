@@ -27,11 +27,18 @@ UNIT = "crm-platform-restore.service"
 CRM_UNITS = ("crm-platform.service", "crm-platform-worker.service", "crm-platform-cron.service")
 # Beside the set itself: the log that is replayed, and some room for PostgreSQL to work.
 ROOM = 256 * 1024**2
+# Of it, kept for the old data to come up with where the disk is full to the last block: its lock file, and one segment of its log.
+RESERVE = 32 * 1024**2
 
 
 def old(config: dict) -> str:
     """Where the data directory lies that a restore has replaced."""
     return config["cluster"]["data"] + ".before-restore"
+
+
+def reserve(config: dict) -> pathlib.Path:
+    """The file that holds room beside the data while a restore is on its way."""
+    return pathlib.Path(config["cluster"]["data"] + ".reserve")
 
 
 def timeline_of(config: dict, sets: list, new_cluster: bool) -> tuple[int, dict]:
@@ -255,6 +262,8 @@ def replace(config: dict, chosen: argparse.Namespace, steps: dict) -> None:
             common.run("systemctl", "stop", *running)
         common.run("systemctl", "stop", unit)
         if not chosen.in_place:
+            with reserve(config).open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, RESERVE)
             os.rename(data, old(config))
             make_data(data)
         common.say(f"restoring {steps['set']['label']}")
@@ -269,6 +278,7 @@ def replace(config: dict, chosen: argparse.Namespace, steps: dict) -> None:
             raise rules.BackupError(f"{exc}; the data directory is incomplete, PostgreSQL is stopped: restore again, newest set or another") from exc
         put_back(config)
         raise
+    reserve(config).unlink(missing_ok=True)
     if chosen.new_cluster:
         shutil.rmtree(old(config), ignore_errors=True)
     if running:
@@ -321,6 +331,7 @@ def put_back(config: dict) -> None:
     """The old data directory is live again, and so is the CRM; what the restore made is removed."""
     mark = common.remembered(config, "restoring.json", {})
     data, unit = config["cluster"]["data"], config["cluster"]["unit"]
+    reserve(config).unlink(missing_ok=True)
     if os.path.isdir(old(config)):
         common.run("systemctl", "stop", unit, check=False)
         failed = data + ".failed"
