@@ -16,12 +16,12 @@ import pytest
 import yaml
 from ansible_collections.crm.platform.plugins import module_utils
 from ansible_collections.crm.platform.plugins.module_utils import health, whole  # noqa: F401  # pylint: disable=unused-import  # for the program
-from ansible_collections.crm.platform.plugins.module_utils.health import (
+from ansible_collections.crm.platform.plugins.module_utils.health import (  # noqa: F401  # pylint: disable=unused-import  # for the program
     history,
     probe,
     registry,
     report,
-)  # noqa: F401  # pylint: disable=unused-import
+)
 from ansible_collections.crm.platform.plugins.plugin_utils import alerts, library
 from conftest import ROOT
 
