@@ -97,7 +97,8 @@ def run(name: str, verbose: bool) -> bool:
     log.parent.mkdir(parents=True, exist_ok=True)
     heading = f"==> {name}: {what}"
     # Those that run side by side say all at their end.
-    if name not in TOGETHER or verbose:
+    said = [heading] if name in TOGETHER and not verbose else []
+    if not said:
         print(heading, flush=True)
     began = time.monotonic()
     if verbose:
@@ -106,7 +107,6 @@ def run(name: str, verbose: bool) -> bool:
         with log.open("w") as stream:
             status = subprocess.run(command, cwd=ROOT, env=environment(), check=False, stdout=stream, stderr=subprocess.STDOUT).returncode
     took = time.monotonic() - began
-    said = [] if name not in TOGETHER or verbose else [heading]
     if status and not verbose:
         said.append(log.read_text(errors="replace").rstrip("\n"))
     elif not verbose:

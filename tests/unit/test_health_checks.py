@@ -17,8 +17,8 @@ NOW = 1_700_000_000
 class Host:
     """Commands by how they begin; an OSError is one that fails."""
 
-    def __init__(self, commands=None, files=None, options=None):
-        self.commands, self.files, self.options = commands or {}, files or {}, options or {}
+    def __init__(self, commands=None, files=None):
+        self.commands, self.files, self.options = commands or {}, files or {}, {}
         self.now, self.left, self.kept = NOW, 5, {}
 
     def once(self, name, look):
@@ -158,7 +158,7 @@ def test_an_sshd_that_does_not_tell():
 
 
 def backed_up(**state):
-    host = Host(options=state.pop("options", {}))
+    host = Host()
     host.kept["backup"] = {"mode": "own", "written": NOW, "problems": [], **state}
     return host
 
@@ -178,8 +178,10 @@ def client(hours):
     ],
 )
 def test_one_that_never_sent_hides_none_that_is_silent(hours, options, status, words):
-    found = backup.arrivals(backed_up(clients={name: client(one) for name, one in hours.items()}, options=options))
-    assert found.status == status and all(word in found.message for word in words), found
+    host = backed_up(clients={name: client(one) for name, one in hours.items()})
+    others = [name for name in registry.REGISTRY if name != "backup_arrivals"]
+    (found,), dummy = registry.run(host, ["backup"], others, options.get("thresholds"))
+    assert found["status"] == status and all(word in found["message"] for word in words), found
 
 
 def run(began, **more):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 
-from .registry import CRITICAL, OK, WARNING, Reading, Skipped, check, judge, limits, worst
+from .registry import CRITICAL, OK, WARNING, Reading, Skipped, check
 
 STATE = "/var/lib/crm-platform/backup/state.json"
 
@@ -112,8 +112,7 @@ def arrivals(host):
     if not never:
         return Reading(hours, f"{sent}; {len(known)} hosts do")
     # A host that is new must not hide one that went silent.
-    levels = limits(host.options.get("thresholds") or {})[0]["backup_arrivals"]
-    return Reading(hours, f"{sent}; {missing}", worst([judge(hours, *levels, False), WARNING]))
+    return Reading(hours, f"{sent}; {missing}", at_least=WARNING)
 
 
 @check("backup_server", "backup", cure="journalctl -u UNIT -n 50; systemctl restart UNIT", source="own")

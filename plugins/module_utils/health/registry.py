@@ -45,13 +45,17 @@ class HealthError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """What was found. ``status`` only where the value alone does not tell; ``cure`` and ``repair`` where they depend on what was found."""
+    """What was found. ``status`` only where the value alone does not tell, ``at_least`` where it does not tell all: the worse of both counts.
+
+    ``cure`` and ``repair`` where they depend on what was found.
+    """
 
     value: t.Optional[float]
     message: str
     status: str = ""
     cure: str = ""
     repair: t.Optional[str] = None
+    at_least: str = OK
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,7 +185,8 @@ def run(
         reading = _look(one, host, seconds)
         status = reading.status
         if not status:
-            status = judge(reading.value, warning, critical, one.least) if reading.value is not None else OK
+            judged = judge(reading.value, warning, critical, one.least) if reading.value is not None else OK
+            status = worst([judged, reading.at_least])
         results.append(
             {
                 "id": one.id,
