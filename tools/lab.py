@@ -32,8 +32,16 @@ CACHE = pathlib.Path(__file__).resolve().parent.parent / ".cache"
 RELEASES = {"debian12": "bookworm", "debian13": "trixie"}
 # What a server installed by Debian's installer has, and the base image lacks.
 PACKAGES = [
-    "ca-certificates", "dbus", "iproute2", "openssh-server", "procps", "python3",
-    "python3-apt", "sudo", "systemd", "systemd-sysv",
+    "ca-certificates",
+    "dbus",
+    "iproute2",
+    "openssh-server",
+    "procps",
+    "python3",
+    "python3-apt",
+    "sudo",
+    "systemd",
+    "systemd-sysv",
 ]
 # systemd wants to mount, nftables and tc to configure; nothing runs privileged.
 RUN_OPTIONS = [
@@ -109,10 +117,25 @@ def forget_dead_engine() -> None:
             pathlib.Path(path).unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def alone(what: str) -> t.Iterator[None]:
+    """Of those that run side by side one does it, and the others wait."""
+    with open(pathlib.Path(tempfile.gettempdir()) / f"crm-platform-{what}.lock", "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def ensure_engine() -> None:
     """Have a Docker engine that answers: start it, after installing it where it is missing."""
     if engine_answers():
         return
+    with alone("engine"):
+        if not engine_answers():
+            start_engine()
+
+
+def start_engine() -> None:
+    """LabError where the engine does not answer after 30 s."""
     if not shutil.which("dockerd"):
         install("docker.io", "iptables")
     say("  starting the container engine")
@@ -136,18 +159,11 @@ def image_name(distribution: str) -> str:
     return f"crm-platform/{distribution}:{recipe}"
 
 
-@contextlib.contextmanager
-def alone(what: str) -> t.Iterator[None]:
-    """Of those that run side by side one does it, and the others wait."""
-    with open(pathlib.Path(tempfile.gettempdir()) / f"crm-platform-{what}.lock", "w", encoding="ascii") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def ensure_image(distribution: str) -> str:
-    """Have the base image, tagged `base` as well; return its name."""
+    """Have the base image, tagged `base` as well, and the engine that runs it; return its name."""
     if distribution not in RELEASES:
         raise LabError(f"there is no image {distribution!r}; there are {', '.join(sorted(RELEASES))}")
+    ensure_engine()
     name = image_name(distribution)
     with alone(distribution):
         if not run("docker", "images", "-q", name).stdout.strip():
