@@ -68,6 +68,11 @@ def clusters(place: str) -> list[str]:
     return found
 
 
+def package_lists(place: str) -> bool:
+    """Whether apt's lists of packages were ever fetched: an image that was made today may have none."""
+    return os.path.isdir(place) and any(name.endswith(("_Packages", "_Packages.lz4", "_Packages.xz", "_Packages.gz")) for name in os.listdir(place))
+
+
 def source_address(family: int) -> t.Optional[str]:
     """The address with which this host goes elsewhere, None where no route leads there."""
     try:

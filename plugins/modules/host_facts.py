@@ -75,6 +75,9 @@ ansible_facts:
       description: Versions of the installed packages by name; empty where there is no dpkg.
       type: dict
       sample: {nginx: 1.22.1-9}
+    ansible_package_lists:
+      description: Whether apt has lists of the packages that there are.
+      type: bool
     ansible_postgresql_clusters:
       description: PostgreSQL's clusters that Debian's tools have made to the end.
       type: list
@@ -134,6 +137,7 @@ def gather(module):
         processor_vcpus=lib.processors(lib.content("/proc/cpuinfo")),
         devices=lib.rotation("/sys/block"),
         packages=installed(module),
+        package_lists=lib.package_lists("/var/lib/apt/lists"),
         postgresql_clusters=lib.clusters("/etc/postgresql"),
         user_id=user_name(os.geteuid()),
         user_uid=os.geteuid(),

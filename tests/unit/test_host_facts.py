@@ -9,6 +9,7 @@ import ipaddress
 import os
 import socket
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -57,6 +58,16 @@ def test_clusters_that_are_complete(tmp_path):
     (tmp_path / "stray").write_text("")
     assert lib.clusters(str(tmp_path)) == ["15/main"]
     assert lib.clusters(str(tmp_path / "absent")) == []
+
+
+@pytest.mark.parametrize(
+    "names, there",
+    [([], False), (["lock", "partial"], False), (["deb.example.org_debian_dists_bookworm_main_binary-amd64_Packages", "lock"], True)],
+)
+def test_an_image_may_have_no_lists_of_packages(tmp_path, names, there):
+    for name in names:
+        (tmp_path / name).touch()
+    assert lib.package_lists(str(tmp_path)) is there and not lib.package_lists(str(tmp_path / "none"))
 
 
 def test_a_source_address_is_one_or_none():
