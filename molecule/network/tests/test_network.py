@@ -236,6 +236,21 @@ def test_a_host_is_taken_out_and_in_without_a_lost_request(lab):
     lab.whole()
 
 
+def test_a_changed_setting_restarts_one_host_after_the_other(lab):
+    lab.warm()
+    loading = lab.load(90)
+    time.sleep(1)
+    outcome = lab.does("crm_service", crm_service_threads=3)
+    assert loading.poll() is None, "the load was over before the run"
+    time.sleep(1)
+    loading.stdin.close()
+    seen = ended(loading)
+    print(f"restarted: {seen}")
+    started = [float(host.sh("date +%s -d \"$(systemctl show --property ActiveEnterTimestamp --value crm-platform)\"")) for host in (lab.app1, lab.app2)]
+    assert "Keep the CRM and its front running" in str(outcome.changed) and started[0] < started[1], (outcome.changed, started)
+    assert seen["failed"] == 0 and lab.next_hops() == 2, seen
+
+
 def test_the_last_host_stays_in_and_a_drained_one_stays_out(lab):
     lab.does("drain", drain_host=APP2, drain_state="out")
     refused = lab.run("drain", drain_host=APP1, drain_state="out")
