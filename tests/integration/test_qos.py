@@ -97,6 +97,13 @@ def test_what_breaks_the_shaper_is_cured_by_its_unit(sender):
     sender.wait_for("the unit of the interface", lambda: live(sender) == before, 10)
 
 
+def test_the_stock_unit_of_nftables_takes_the_rules_away_for_a_moment(sender):
+    before = live(sender)
+    for verb in ("start", "reload", "stop"):
+        sender.run("systemctl", verb, "nftables")
+        sender.wait_for(f"the rules after {verb}", lambda: live(sender) == before, 10)
+
+
 def test_an_interface_that_is_not_there_stops_the_run_before_any_change(run, sender):
     before = live(sender)
     stopped = run(ROLE, qos_interfaces=[{"name": "eth9"}])
@@ -172,4 +179,9 @@ def test_the_end_leaves_nothing(run, sender):
     assert removed.rc == 0, removed.failure or removed.text[-3000:]
     assert run(ROLE, qos_enabled=False).changed == []
     assert "htb" not in live(sender) and "Redirect" not in live(sender)
-    assert sender.sh("ls /sys/class/net /etc/crm-platform /etc/systemd/system 2>/dev/null | grep -E 'ifb-|qos'; true") == ""
+    assert (
+        sender.sh(
+            "ls /sys/class/net /etc/crm-platform /etc/systemd/system /etc/systemd/system/nftables.service.d 2>/dev/null | grep -E 'ifb-|qos'; true"
+        )
+        == ""
+    )
