@@ -6,7 +6,8 @@
 ``given`` holds the variables of roles/firewall without their prefix, and what
 the role knows of the platform: ``platform_services``, ``groups`` (hosts by
 group), ``my_groups``, ``addresses`` (by host), ``host``, ``ssh_port`` and
-``over_ssh``, ``neighbours`` of the routing, and ``table``.
+``over_ssh``, ``neighbours`` of the routing, the ``service_addresses`` that a
+router leads to, and ``table``.
 
 Sets are named with dots, which no name of a service or zone may hold.
 """
@@ -284,9 +285,10 @@ class Writer:
         rules = []
         for service in [*self.given["platform_services"], *self.given["services"]]:
             name, protocol = service["name"], service.get("protocol", "tcp")
-            limit = service.get("rate_limit") or ""
-            if service in self.given["platform_services"] and name == "ssh":
-                limit = self.given["ssh_rate_limit"]
+            limit = service.get("rate_limit")
+            if limit is None:
+                # Also of one that takes the place of the platform's: to open another port is not to open it to all attempts.
+                limit = self.given["ssh_rate_limit"] if name == "ssh" else ""
             if limit or truth(service.get("log")):
                 self.limited.append((service, limit))
             verdict = f"goto service.{name}" if limit or truth(service.get("log")) else f'counter accept comment "{name}"'
@@ -416,6 +418,15 @@ class Writer:
         if self.given["forward"] != "drop":
             return []
         rules = ["type filter hook forward priority filter; policy drop;", "", "ct state vmap { established : accept, related : accept }"]
+        # A router is there for these.
+        for service in self.given["all_platform_services"]:
+            if service["group"] == "crm_app" and "any" in other_end(service):
+                ports = ", ".join(dict.fromkeys(map(str, service["ports"])))
+                rules += [
+                    f'{match} daddr {{ {", ".join(found)} }} {service.get("protocol", "tcp")} dport {{ {ports} }} counter accept comment "{service["name"]}"'
+                    for (dummy, match, dummy), found in zip(FAMILIES, by_family(self.given["service_addresses"]))
+                    if found
+                ]
         return chain("forward", rules + ['counter drop comment "forwarded"'])
 
     def text(self) -> str:

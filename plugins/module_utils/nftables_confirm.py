@@ -234,7 +234,8 @@ class Change:
         if fresh and waiting.connection and waiting.connection == connection_id():
             raise SameConnection(
                 f"table: {self.table}: the confirmation came over the connection that applied the change, which proves nothing;"
-                " let Ansible reset it, or set ControlMaster=no in ssh_args"
+                " let Ansible reset it; or set ControlMaster=no in ssh_args, with Ansible's address in firewall_controllers,"
+                " since each task is a new connection then, which the limit on ssh counts"
             )
         if waiting.digest != digest(read_live(self.run, self.table).listing):
             raise NftError(

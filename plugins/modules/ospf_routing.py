@@ -12,14 +12,19 @@ version_added: 0.1.0
 description:
   - Writes the configuration of FRR, and compares it with the file and with what the running FRR has in its memory.
   - A configuration that FRR's own check refuses replaces nothing. One that is taken is applied without a restart, so that
-    neighbours stay; FRR is restarted only where one of its daemons has to be added.
+    neighbours stay; FRR is restarted only where one of its daemons has to be added. One that is needed no more is not started
+    again, and runs without a configuration until FRR's next restart.
   - An interface is passive (its network is told, nobody is listened to) unless neighbours are declared on it. An IPv4 neighbour
     has OSPFv2 spoken there, an IPv6 one OSPFv3.
   - Of what is learned, only the service addresses and O(accept) get into the kernel's table.
-  - Sets the kernel's switches that belong to it (spreading by flow, forwarding on routers, silence about service addresses).
+  - Sets the kernel's switches that belong to it (spreading by flow, forwarding on routers, silence about service addresses). IPv6 is
+    forwarded only where OSPFv3 is spoken; where a router has its own default route by router advertisement it goes on listening
+    (C(accept_ra=2)). O(state=absent) removes the file that sets them at boot, and leaves them as they are until then.
 options:
   state:
-    description: V(absent) stops FRR, where its configuration is from this module, and removes what the module wrote.
+    description:
+      - V(absent) stops FRR, where its configuration is from this module, and removes what the module wrote.
+      - A configuration that FRR itself has written since (C(write memory)) is known by the names in it.
     type: str
     choices: [present, absent]
     default: present
@@ -226,12 +231,17 @@ class Routing:
             raise model.OspfError(
                 f"{self.variable('key')} is empty, and {self.variable('authentication')} is {wanted.authentication}; give a key, or take none"
             )
-        self.switches = {name: value for name, value in host.switches(wanted.router, wanted.holds).items() if host.switch(name) is not None}
-        forwarding = {4: True, 6: True} if wanted.router else host.forwarding()
+        six = wanted.speaks(6)
+        advertised = host.advertised(self.run, host.read(host.SYSCTL) or "") if wanted.router and six else []
+        switches = host.switches(wanted.router, wanted.holds, six, advertised)
+        self.switches = {name: value for name, value in switches.items() if host.switch(name) is not None}
+        forwarding = host.forwarding()
+        if wanted.router:
+            forwarding = {4: True, 6: six or forwarding[6]}
         self.text = frr.render(wanted, self.params["key"] or "", socket.gethostname(), ".".join((self.version or "8.4").split(".")[:2]), forwarding)
         on = frr.wanted_daemons(wanted)
         specs = [
-            {"path": host.DAEMONS, "content": frr.daemons_file(self.daemons, on), "owner": "frr", "group": "frr", "mode": "0640"},
+            self.daemons_spec(on),
             {"path": host.FRR_CONF, "content": self.text, "owner": "root", "group": "frr", "mode": "0640", "secret": True},
             {"path": host.SYSCTL, "content": self.sysctl(), "owner": "root", "group": "root", "mode": "0644"},
         ]
@@ -254,7 +264,7 @@ class Routing:
     def plan_files(self, specs):
         """As files.plan does; before the package is there its group is not either."""
         if not self.version:
-            specs = [{**spec, "owner": "root", "group": "root"} for spec in specs]
+            specs = [{**spec, "owner": "root", "group": "root"} if "content" in spec else spec for spec in specs]
         return files.plan(files.normalise_all(specs))
 
     def sysctl(self):
@@ -262,12 +272,18 @@ class Routing:
         return "".join(f"{line}\n" for line in lines + [f"{name} = {value}" for name, value in self.switches.items()])
 
     def plan_absent(self):
-        if frr.MARK not in self.conf:
+        if not frr.is_ours(self.conf):
             return []
-        self.file_steps = files.plan(files.normalise_all({"path": path, "state": "absent"} for path in (host.SYSCTL, host.FRR_CONF)))
+        specs = [{"path": host.SYSCTL, "state": "absent"}]
+        # Else whoever starts FRR for something else starts these, too.
+        specs += [self.daemons_spec(())] if self.daemons else []
+        self.file_steps = self.plan_files([*specs, {"path": host.FRR_CONF, "state": "absent"}])
         steps = ["stop frr"] if host.active(self.run) else []
         steps += ["disable frr"] if host.enabled(self.run) else []
-        return steps + [f"remove {step.path}" for step in self.file_steps]
+        return steps + [f"{'write' if step.spec['state'] == 'file' else 'remove'} {step.path}" for step in self.file_steps]
+
+    def daemons_spec(self, on):
+        return {"path": host.DAEMONS, "content": frr.daemons_file(self.daemons, on), "owner": "frr", "group": "frr", "mode": "0640"}
 
     def apply(self, steps):
         if self.params["state"] == "present" and not self.version:
@@ -291,7 +307,7 @@ class Routing:
             self.take(steps)
         except BaseException:
             transaction.rollback()
-            if self.file_steps and self.params["state"] == "present" and frr.MARK in self.conf:
+            if self.file_steps and self.params["state"] == "present" and frr.is_ours(self.conf):
                 self.give_back()
             raise
 

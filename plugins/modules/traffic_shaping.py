@@ -51,7 +51,7 @@ options:
   rate:
     description:
       - Rate of the link in V(kbit), V(mbit) or V(gbit), counted with link-layer headers, or in percent of the speed that the kernel knows.
-      - V(auto) takes that speed, or V(1gbit) where the kernel knows none.
+      - V(auto) takes that speed, or V(1gbit) where the kernel knows none (virtio), which is warned of.
     type: str
     default: auto
   ingress_rate:
@@ -336,7 +336,7 @@ class Shaping:
         self.installed = all(module.get_bin_path(tool) for tool in ("tc", "ip", "nft"))
         self.ability, self.shaper = host.Ability((), True, ""), ""
         self.links, self.trees, self.arriving, self.ruleset = {}, {}, {}, ""
-        self.classes, self.bound = (), {}
+        self.classes, self.bound, self.guesses = (), {}, []
         self.check_wishes()
 
     @property
@@ -387,8 +387,14 @@ class Shaping:
                 spec[option] if own else self.params[option]
             )
 
-        speed = host.link_speed(device)
+        known = host.link_speed(device)
+        speed = known or host.UNKNOWN_LINK
         variable, rate = told("rate")
+        if known is None and (rate == "auto" or str(rate).strip().endswith("%")):
+            self.guesses.append(
+                f"{variable}: {rate} of a link whose speed is not known: {device} is taken to carry {model.format_rate(speed)}, and nothing leaves it"
+                " faster than that allows. Set it to what the line carries."
+            )
         rate = speed if rate == "auto" else model.parse_rate(variable, rate, speed)
         variable, ingress = told("ingress_rate")
         if str(ingress).strip().lower() in NOTHING:
@@ -431,17 +437,21 @@ class Shaping:
         self.plant(self.shaper)
 
     def known_users(self):
-        """The classes without users that this host does not have; only a check may go on without."""
+        """The classes with users as numbers, without those that this host does not have; only a check may go on without.
+
+        By name, one account that was removed later would keep nft from loading all rules at boot.
+        """
         classes = []
         for cls in self.classes:
             matches = []
             for match in cls.matches:
-                missing = [user for user in match.users if not user.isdigit() and not exists(user)]
+                numbers = {user: number(user) for user in match.users}
+                missing = [user for user in match.users if not numbers[user]]
                 if missing and not self.module.check_mode:
                     raise model.ShapingError(
                         f"{self.variable('classes')}: {cls.name}: users: {', '.join(missing)} does not exist here; make the account first, or correct the name"
                     )
-                users = tuple(user for user in match.users if user not in missing)
+                users = tuple(dict.fromkeys(found for found in numbers.values() if found))
                 if missing:
                     self.module.warn(f"{self.variable('classes')}: {cls.name}: users: {', '.join(missing)} does not exist here yet.")
                 if users or not missing:
@@ -622,12 +632,14 @@ class Shaping:
         }
 
 
-def exists(user):
+def number(user):
+    """Of the account, as text; '' where there is none."""
+    if user.isdigit():
+        return user
     try:
-        pwd.getpwnam(user)
+        return str(pwd.getpwnam(user).pw_uid)
     except KeyError:
-        return False
-    return True
+        return ""
 
 
 def converge(module):
@@ -642,6 +654,8 @@ def converge(module):
             )
         module.warn(f"Nothing is shaped: this kernel has no HTB ({reason}). The CRM works without.")
         return dict(shaping.facts(), changed=False, steps=[])
+    for guess in shaping.guesses:
+        module.warn(guess)
     device_steps, rules_step = shaping.steps(), shaping.rules_step()
     steps = [f"{step.tool} {step.line} ({step.reason})" for lines in device_steps.values() for step in lines]
     steps += [rules_step] if rules_step else []

@@ -100,6 +100,22 @@ def test_key_chains(router, ask):
     assert ask().rc == 0 and "key chain" not in running(router)
 
 
+def test_a_daemon_that_is_needed_no_more_goes_without_a_restart(router, ask):
+    process = router.sh("pidof ospfd")
+    done = ask(bfd=False)
+    assert done.rc == 0 and "restart frr" not in done.last["steps"] and "bfdd=no" in router.read("/etc/frr/daemons"), done.failure or done.last
+    assert not ask(bfd=False).last["changed"] and ask().rc == 0
+    assert "bfdd=yes" in router.read("/etc/frr/daemons") and router.sh("pidof ospfd") == process
+
+
+def test_what_frr_has_written_itself_is_still_ours(router, ask):
+    router.sh("vtysh -c 'write memory'")
+    assert "Made by crm.platform" not in router.read("/etc/frr/frr.conf")
+    done = ask()
+    assert done.rc == 0 and [step for step in done.last["steps"] if "frr.conf" in step], done.failure or done.last
+    assert not ask().last["changed"]
+
+
 def test_drift_is_shown_and_mended(router, ask):
     router.sh("vtysh -c 'configure' -c 'interface link0' -c 'ip ospf cost 77' -c 'exit' -c 'router ospf' -c 'default-information originate always'")
     router.sh("echo 0 > /proc/sys/net/ipv4/conf/all/arp_ignore; chmod 644 /etc/frr/frr.conf")
@@ -134,6 +150,7 @@ def test_removed_cleanly(router, ask):
     done = ask(state="absent")
     assert done.rc == 0 and not router.sh(f"ls {FILES.replace('/etc/frr/daemons ', '')} 2> /dev/null || true")
     assert router.run("systemctl", "is-active", "frr", check=False).stdout == "inactive\n"
+    assert not router.sh("grep -E '^(ospfd|ospf6d|bfdd)=yes' /etc/frr/daemons || true")
     assert not ask(state="absent").last["changed"]
 
 

@@ -23,6 +23,7 @@ def given(**more: t.Any) -> dict:
         "platform_services": [SSH, DATABASE],
         "all_platform_services": [SSH, DATABASE, REPOSITORY],
         "neighbours": [],
+        "service_addresses": [],
         "ssh_port": 22,
         "over_ssh": True,
         "services": [],

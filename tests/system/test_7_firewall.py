@@ -416,10 +416,30 @@ def test_thousands_of_networks(first, server, stranger):
     assert "8090" not in server.confirmed() and server.state()["state"] == "confirmed", "over a connection that no rule can cut, too"
 
 
+def test_the_stock_unit_takes_it_away_for_no_longer_than_it_takes_to_load(first, server):
+    """It flushes all tables, those of others too: they are its administrator's to bring back."""
+    before = server.table()
+    for words in ("start", "reload", "restart", "enable", "disable --now", "enable --now"):
+        server.sh(f"systemctl {words} nftables")
+        server.wait_for(f"the table after {words}", lambda: server.table() == before, 10)
+        assert server.sh("systemctl is-active crm-platform-firewall").strip() == "active"
+    server.restart()
+    assert server.table() == before and not server.sh("systemctl --failed --no-legend | grep -E 'nftables|crm-platform-firewall' || true")
+    # Loaded once, and not once more since nftables.service was started as well.
+    assert "Reload" not in server.sh("journalctl --boot --no-pager --unit crm-platform-firewall")
+    server.sh("systemctl disable --now nftables")
+    server.wait_for("the table", lambda: server.table() == before, 10)
+    server.run("nft", "-f", "-", input=OTHERS)
+
+
 def test_off(first, server, stranger):
     before = others(server)
     done = first.run(firewall_enabled=False)
     assert done.rc == 0, done.failure
     assert server.table() == "" and server.confirmed() == "" and others(server) == before
     assert stranger.reaches(server.ipv4, 5999)
+    assert (
+        "crm-platform" not in server.sh("systemctl cat nftables")
+        and server.sh("systemctl show --value --property NeedDaemonReload nftables") == "no\n"
+    )
     assert first.run(firewall_enabled=False).changed == []

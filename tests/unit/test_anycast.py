@@ -68,6 +68,41 @@ def test_what_is_sent_on_ends_by_itself():
     assert "dup" not in anycast.pass_on_rules(["192.0.2.10"], "198.51.100.11", 0)
 
 
+def test_to_an_ipv6_address_nothing_is_sent_on_and_nothing_fails(monkeypatch, tmp_path):
+    monkeypatch.setattr(anycast, "CONFIG", str(tmp_path / "config"))
+    (tmp_path / "config").write_text(json.dumps({"addresses": ["2001:db8::10"]}))
+    monkeypatch.setattr(anycast.subprocess, "run", lambda *dummy, **more: pytest.fail("nothing is to be run"))
+    words = ["crm-platform-anycast", "pass-on", "--to", "2001:db8::11", "--seconds"]
+    monkeypatch.setattr(anycast.sys, "argv", [*words, "60"])
+    anycast.main()
+    ended = []
+    monkeypatch.setattr(anycast.subprocess, "run", lambda words, **more: ended.append(words) or anycast.subprocess.CompletedProcess(words, 0, "", ""))
+    monkeypatch.setattr(anycast.sys, "argv", [*words, "0"])
+    anycast.main()
+    assert ended == [["/usr/sbin/nft", "-f", "-"]]
+
+
+def test_an_address_that_is_configured_no_more_goes_with_the_others(monkeypatch, tmp_path):
+    """The program that had it was killed, or the configuration was changed meanwhile."""
+    done = []
+
+    def run(words, **more):
+        done.append(" ".join(words[1:]) + " " + more.get("input", ""))
+        return anycast.subprocess.CompletedProcess(words, 0, "", "")
+
+    monkeypatch.setattr(anycast.subprocess, "run", run)
+    monkeypatch.setattr(anycast.time, "sleep", lambda dummy: None)
+    monkeypatch.setattr(anycast, "STATUS", str(tmp_path / "status"))
+    (tmp_path / "status").write_text(json.dumps({"state": "announced", "addresses": ["192.0.2.9", "192.0.2.10", "2001:db8::9"]}))
+    anycast.withdraw({"addresses": ["192.0.2.10"]})
+    text = "\n".join(done)
+    assert [text.count(f"address del {one}") for one in ("192.0.2.9/32", "192.0.2.10/32", "2001:db8::9/128")] == [1, 1, 1]
+    # Routes of ours, whatever they are for.
+    assert [line.strip() for line in done if "flush" in line] == [f"-{family} route flush table local proto 205" for family in (4, 6)]
+    (tmp_path / "status").write_text("{")
+    assert anycast.all_addresses(["192.0.2.10"]) == ["192.0.2.10"]
+
+
 def test_the_mark_outlives_and_the_status_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(anycast, "MARK", str(tmp_path / "mark"))
     monkeypatch.setattr(anycast, "STATUS", str(tmp_path / "status"))

@@ -16,6 +16,7 @@ from ansible_collections.crm.platform.plugins.module_utils import firewall as li
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 from given import DATABASE, SSH, given  # pylint: disable=wrong-import-position
+import plays  # pylint: disable=wrong-import-position
 
 
 def service(name="x", ports=(8080,), **more):
@@ -123,8 +124,15 @@ def test_the_limiter_is_of_the_port_and_after_the_controllers():
 
 def test_without_a_limit_there_is_none():
     assert "service.ssh" not in rules(ssh_rate_limit="")
-    own = rules(platform_services=[DATABASE], **service(name="ssh", ports=[22]))
-    assert "service.ssh" not in own, "a service of the user's own has the limit that he gave it"
+    assert "service.ssh" not in rules(platform_services=[DATABASE], **service(name="ssh", ports=[22], rate_limit=""))
+    own = rules(platform_services=[DATABASE], **service(name="ssh", ports=[22], rate_limit="5/hour"))
+    assert [line for line in own["service.ssh"] if "limit rate over 5/hour" in line], "a service of the user's own has the limit that he gave it"
+
+
+def test_ssh_on_another_port_keeps_the_limit():
+    own = rules(platform_services=[DATABASE], ssh_port=2222, **service(name="ssh", ports=[22, 2222]))
+    assert "tcp dport { 22, 2222 } goto service.ssh" in own["let_services_in"]
+    assert [line for line in own["service.ssh"] if "limit rate over 30/minute" in line]
 
 
 def test_log_of_a_service():
@@ -174,3 +182,30 @@ def test_policies():
     assert 'counter drop comment "refused"' in rules()["refuse_the_rest"]
     assert "forward" in rules(forward="drop") and "forward" not in rules()
     assert not [line for line in rules(log=False)["refuse_the_rest"] if "log" in line]
+
+
+def test_a_router_that_forwards_nothing_else_leads_to_the_crm():
+    crm = {"name": "crm", "group": "crm_app", "protocol": "tcp", "ports": [80, 443], "from": ["any"]}
+    for_us = {**crm, "name": "internal", "from": ["crm_app"]}
+    given_ = {"forward": "drop", "all_platform_services": [SSH, DATABASE, crm, for_us]}
+    found = rules(**given_, service_addresses=["192.0.2.10", "2001:db8::10"])["forward"]
+    assert [line for line in found if "daddr" in line] == [
+        'ip daddr { 192.0.2.10 } tcp dport { 80, 443 } counter accept comment "crm"',
+        'ip6 daddr { 2001:db8::10 } tcp dport { 80, 443 } counter accept comment "crm"',
+    ]
+    assert found[-1] == 'counter drop comment "forwarded"'
+    assert not [line for line in rules(**given_)["forward"] if "daddr" in line]
+
+
+@pytest.mark.parametrize("words, warned", [("", True), ("-o ControlMaster=no -o ControlPersist=60s", True), (None, False)])
+def test_who_makes_a_connection_for_each_task_is_told_of_the_limit(tmp_path, words, warned):
+    """None is what Ansible does where nobody says otherwise."""
+    roles = [("foundation", "known"), ("firewall", "preflight")]
+    tasks = [{"name": name, "ansible.builtin.import_role": {"name": f"crm.platform.{name}", "tasks_from": f"{file}.yml"}} for name, file in roles]
+    variables = {"foundation_domain": "crm.example.test", "ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    variables.update({} if words is None else {"ansible_ssh_args": words})
+    play = [{"hosts": "all", "gather_facts": False, "tasks": tasks}]
+    done = plays.run(tmp_path, play, plays.inventory("one", **variables), "--extra-vars", '{"_firewall_over_ssh": true}', timeout=120)
+    assert done.rc == 0, done.failure or done.text[-2000:]
+    said = [task["result"].get("msg", "") for task in done.tasks if "Warn of a limit" in task["name"]]
+    assert ["firewall_controllers is empty" in text for text in said] == [warned] and "\n" not in said[0].strip()

@@ -511,7 +511,7 @@ class Router(probe.Host):
         return 0, found
 
 
-def routing_of(monkeypatch, commands, files, name, exists=("/usr/bin/vtysh",)):
+def routing_of(monkeypatch, commands, files, name, exists=("/usr/bin/vtysh", routing.CONFIG)):
     monkeypatch.setattr(routing.os.path, "exists", lambda path: path in exists)
     monkeypatch.setattr(routing.time, "sleep", lambda seconds: None)
     (found,), dummy = registry.run(Router(commands, files), ["routing"], [each for each in registry.REGISTRY if each != name])
@@ -541,6 +541,12 @@ def test_a_daemon_that_is_down_has_no_neighbours(monkeypatch):
     assert routing_of(monkeypatch, {}, DAEMONS, "routing_neighbours")["status"] == "critical"
     assert routing_of(monkeypatch, {}, DAEMONS, "routing_bfd")["status"] == "skipped"
     assert routing_of(monkeypatch, {}, {}, "routing_daemons", ())["status"] == "skipped"
+
+
+def test_a_host_on_which_routing_was_turned_off_is_not_asked_for_it(monkeypatch):
+    """Also where an earlier release left the daemons named. A configuration that somebody has only deleted is missed."""
+    assert routing_of(monkeypatch, {}, DAEMONS, "routing_daemons", ("/usr/bin/vtysh",))["status"] == "skipped"
+    assert routing_of(monkeypatch, {}, DAEMONS, "routing_daemons", ("/usr/bin/vtysh", routing.SWITCHES))["status"] == "critical"
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 
 import pytest
 from ansible_collections.crm.platform.plugins.module_utils.ospf import frr, host, model
@@ -179,9 +180,22 @@ def test_daemons_of_others_stay():
     assert frr.daemons_file("bgpd=no", ["ospfd"]) == "bgpd=no\nospfd=yes\n"
 
 
+def test_daemons_of_ours_that_are_not_needed_go():
+    assert frr.daemons_file("bgpd=yes\nospfd=yes\nospf6d=yes\nbfdd=yes\n", ["ospf6d"]) == "bgpd=yes\nospfd=no\nospf6d=yes\nbfdd=no\n"
+    assert frr.daemons_file("zebra=yes\n", []) == "zebra=yes\n"
+
+
 def test_a_configuration_of_somebody_else():
     assert not frr.is_foreign("# default to using syslog\nlog syslog informational\n") and not frr.is_foreign("") and not frr.is_foreign(text())
     assert frr.is_foreign("frr version 8.4\nrouter bgp 64512\n")
+
+
+def test_what_frr_itself_has_written_of_ours_is_ours():
+    """`write memory` keeps the statements, and none of the comments."""
+    for configuration in (text(), text(**one(neighbours=["fe80::1"]), service_addresses=[])):
+        kept = "".join(f"{line}\n" for line in configuration.splitlines() if not line.startswith("!"))
+        assert not frr.is_foreign(kept + "router bgp 64512\n"), "what was added by hand is undone by the next run"
+    assert frr.is_foreign("route-map other permit 10\nexit\n")
 
 
 # --- what a running FRR lacks ---
@@ -206,6 +220,31 @@ def test_drift_is_told_with_every_key_hidden():
     assert len(chains) == 2 and not [line for line in chains if KEY in line or "otherkey" in line]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "router bgp 1 / neighbor 192.0.2.1 password hush",
+        "interface eth0 / isis password md5 hush",
+        "router isis 1 / area-password clear hush authenticate snp validate",
+        "enable password 8 hush",
+        "password hush",
+        "interface eth0 / ip ospf authentication-key hush 192.0.2.1",
+        "interface eth0 / ip ospf message-digest-key 1 md5 hush 192.0.2.1",
+        "interface eth0 / ip rip authentication string hush",
+        "router ospf / area 1 virtual-link 192.0.2.1 message-digest-key 1 md5 hush",
+        "mpls ldp / neighbor 192.0.2.1 password hush",
+        "interface eth0 / ipv6 ospf6 authentication key-id 1 hash-algo md5 key hush",
+    ],
+)
+def test_keys_of_somebody_else_s_configuration_are_hidden(line):
+    assert "hush" not in frr.hide(line) and frr.hide(line).endswith(" (hidden)") and frr.hide(line).split(" / ")[:-1] == line.split(" / ")[:-1]
+
+
+@pytest.mark.parametrize("line", ["service password-encryption", "key chain crm", "interface eth0 / ip ospf authentication key-chain crm"])
+def test_what_is_no_key_is_shown(line):
+    assert frr.hide(line) == line
+
+
 def test_an_empty_block_stands_for_itself():
     assert "- bfd / profile other" in frr.differences(running(text() + "bfd\n profile other\n exit\n"), text())
     assert frr.differences(running(text()) + "interface eth7\nexit\n", text()) == ["- interface eth7"]
@@ -223,3 +262,22 @@ def test_the_kernel_s_switches():
     assert host.switches(router=False, holds=False) == {"net.ipv4.fib_multipath_hash_policy": 1, "net.ipv6.fib_multipath_hash_policy": 1}
     assert host.switches(router=True, holds=False)["net.ipv4.ip_forward"] == 1
     assert host.switches(router=False, holds=True)["net.ipv4.conf.all.arp_ignore"] == 1
+    both = host.switches(router=True, holds=False)
+    assert both["net.ipv6.conf.all.forwarding"] == 1 and not [name for name in host.switches(True, False, six=False) if "forwarding" in name]
+
+
+RA = [{"dst": "default", "gateway": "fe80::9", "dev": "eth0.5", "protocol": "ra"}, {"dst": "default", "nexthops": [{"dev": "eth1"}, {"dev": "eth2"}]}]
+
+
+def test_a_router_keeps_its_own_default_route(monkeypatch):
+    """Told by router advertisement, which who forwards does not hear any more unless accept_ra is 2. Of these eth2 asks nobody."""
+    state = {"eth0.5": 1, "eth1": 1, "eth2": 0, "eth3": 2, "eth4": 2}
+    monkeypatch.setattr(host, "switch", lambda name: state.get(name.split("/")[3]))
+    kept = "net.ipv4.ip_forward = 1\nnet/ipv6/conf/eth3/accept_ra = 2\nnet/ipv6/conf/eth9/accept_ra = 2\n"
+    found = host.advertised(lambda argv: (0, json.dumps(RA), ""), kept)
+    assert found == ["eth0.5", "eth1", "eth3"], "eth3 by an earlier run, eth9 is gone, eth4 is somebody else's"
+    assert host.advertised(lambda argv: (1, "", "no ip"), "") == []
+    names = list(host.switches(True, False, True, found))
+    assert names.index("net/ipv6/conf/eth0.5/accept_ra") < names.index("net.ipv6.conf.all.forwarding")
+    assert "net/ipv6/conf/eth0.5/accept_ra" not in host.switches(True, False, False, found)
+    assert host._switch_path("net/ipv6/conf/eth0.5/accept_ra") == "/proc/sys/net/ipv6/conf/eth0.5/accept_ra"

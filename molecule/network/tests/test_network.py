@@ -34,6 +34,8 @@ for name in [name for name in os.environ if name.startswith("ANSIBLE_")]:
 ROUTER, APP1, APP2, BULK, CLIENT = (f"crm-network-{name}" for name in ("router", "app1", "app2", "bulk", "client"))
 testinfra_hosts = [ROUTER]
 DOMAIN, ADDRESS, ADDRESS6 = "crm.example.test", "10.99.0.1", "2001:db8:99::1"
+# Nobody listens there.
+DOWN = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
 NEXT_HOPS = {APP1: "172.31.60.11", APP2: "172.31.60.12"}
 # As many as one wants to wait for, and as fast as the machine carries: CRM_NETWORK_RUNS=5 CRM_NETWORK_RATE=200 CRM_NETWORK_LIMIT=1.
 RUNS = int(os.environ.get("CRM_NETWORK_RUNS", "1"))
@@ -86,8 +88,11 @@ class Lab:
         self.client.write("/root/load.py", (SUPPORT / "load.py").read_text())
         self.client.sh(f"ip route replace {ADDRESS} via 172.31.61.2; ip -6 route replace {ADDRESS6} via fd00:61::2")
 
-    def inventory(self):
+    def inventory(self, **more):
+        """`more` are hosts beside the router."""
         children = {group: {**hosts_, "vars": self.group_vars.get(group, {})} for group, hosts_ in self.groups.items()}
+        for group in ("crm_router", "platform"):
+            children[group] = {**children[group], "hosts": {**children[group]["hosts"], **more}}
         own = {"ansible_connection": "community.docker.docker", "ansible_python_interpreter": "/usr/bin/python3"}
         return {"all": {"vars": {**self.group_vars["all"], **own}, "children": children}}
 
@@ -97,7 +102,9 @@ class Lab:
         directory.mkdir(exist_ok=True)
         extra = ("--extra-vars", json.dumps(variables)) if variables else ()
         began = time.monotonic()
-        outcome = plays.run(directory, f"crm.platform.{playbook}", self.inventory(), *options, *extra)
+        # Who takes a host out or in does so also while another one is down.
+        inventory = self.inventory(**({"crm-network-gone": DOWN} if playbook == "drain" else {}))
+        outcome = plays.run(directory, f"crm.platform.{playbook}", inventory, *options, *extra)
         print(f"{playbook} {variables}: rc {outcome.rc}, {len(outcome.changed)} changed, {time.monotonic() - began:.0f} s")
         return outcome
 

@@ -15,6 +15,8 @@ import time
 from .registry import CRITICAL, OK, WARNING, Reading, Skipped, check
 
 DAEMONS, CONFIG = "/etc/frr/daemons", "/etc/frr/frr.conf"
+# Of the role routing. With neither this nor a configuration nobody has asked for the daemons that DAEMONS names.
+SWITCHES = "/etc/sysctl.d/60-crm-platform-routing.conf"
 # Of the program crm-platform-anycast, see the role routing.
 ANYCAST, ANYCAST_STATUS, DRAINED = "/etc/crm-platform/anycast.json", "/run/crm-platform-anycast/status.json", "/var/lib/crm-platform/anycast-drained"
 ANYCAST_UNIT = "crm-platform-anycast.service"
@@ -30,7 +32,7 @@ def frr(host, command: str):
 def enabled(host) -> list[str]:
     """The daemons that FRR has to run on this host."""
     found = []
-    if os.path.exists("/usr/bin/vtysh"):
+    if os.path.exists("/usr/bin/vtysh") and (os.path.exists(CONFIG) or os.path.exists(SWITCHES)):
         found = re.findall(r"^(ospfd|ospf6d|bfdd)=yes", host.read(DAEMONS), re.M)
     if not {"ospfd", "ospf6d"} & set(found):
         raise Skipped("the platform does not route on this host")

@@ -13,8 +13,16 @@ from ansible_collections.crm.platform.plugins.module_utils.ospf.model import Wan
 MARK = "! Made by crm.platform.ospf_routing; what is changed here by hand is undone by the next run."
 PROFILE = "crm"
 DAEMONS = {4: "ospfd", 6: "ospf6d"}
+# All that a configuration of ours may need.
+OURS = (*DAEMONS.values(), "bfdd")
+# What FRR keeps of ours when it writes the file itself (`write memory`), without the mark.
+KEPT = re.compile(rf"^route-map {PROFILE}-ospf6? permit 10$", re.M)
 HEADER = re.compile(r"(Building configuration|Current configuration|frr version|frr defaults|hostname|service integrated-vtysh-config|!|end$|exit$)")
-SECRET = re.compile(r"(message-digest-key \d+ md5|key-string|key) (?P<key>\S+)$")
+# Ours, and those of the protocols that somebody else may have configured, with all that follows them.
+SECRET = re.compile(
+    r"(message-digest-key \d+ md5|key-string|key) (?P<key>\S+)$"
+    r"|((?:^|[ -])(?:password|message-digest-key \d+ md5|authentication-key|authentication string|nhrp authentication)) .+$"
+)
 
 Line = tuple[str, ...]
 
@@ -128,18 +136,22 @@ def wanted_daemons(wanted: Wanted) -> list[str]:
     return [daemon for family, daemon in DAEMONS.items() if wanted.speaks(family)] + (["bfdd"] if wanted.bfd else [])
 
 
-def daemons_file(text: str, on: t.Iterable[str]) -> str:
-    """The file of FRR's daemons with these on. Those of others stay as they are."""
-    for daemon in on:
-        text, found = re.subn(rf"(?m)^{daemon}=.*$", f"{daemon}=yes", text)
-        if not found:
+def daemons_file(text: str, on: t.Container[str]) -> str:
+    """The file of FRR's daemons with these of ours on, and the rest of ours off. Those of others stay as they are."""
+    for daemon in OURS:
+        text, found = re.subn(rf"(?m)^{daemon}=.*$", f"{daemon}={'yes' if daemon in on else 'no'}", text)
+        if not found and daemon in on:
             text = text.rstrip("\n") + ("\n" if text else "") + f"{daemon}=yes\n"
     return text
 
 
+def is_ours(text: str) -> bool:
+    return MARK in text or bool(KEPT.search(text))
+
+
 def is_foreign(text: str) -> bool:
     """Whether somebody else has configured FRR: what its package brings is nothing but logging."""
-    return MARK not in text and any(not HEADER.match(line) and not re.match(r"(#|log )", line) for line in text.splitlines() if line.strip())
+    return not is_ours(text) and any(not HEADER.match(line) and not re.match(r"(#|log )", line) for line in text.splitlines() if line.strip())
 
 
 def statements(text: str) -> set[Line]:
@@ -165,7 +177,7 @@ def differences(running: str, wanted: str) -> list[str]:
 
 
 def hide(line: str) -> str:
-    return SECRET.sub(r"\1 (hidden)", line)
+    return SECRET.sub(lambda match: f"{match[1] or match[3]} (hidden)", line)
 
 
 def rekey(running: str, wanted: str) -> str:

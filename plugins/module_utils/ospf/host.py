@@ -47,20 +47,44 @@ def read(path: str) -> str | None:
         return None
 
 
-def switches(router: bool, holds: bool) -> dict[str, int]:
-    """The kernel's switches that routing needs."""
+def switches(router: bool, holds: bool, six: bool = True, advertised: t.Iterable[str] = ()) -> dict[str, int]:
+    """The kernel's switches that routing needs, in the order in which they are set.
+
+    :param six: whether OSPFv3 is spoken: who routes no IPv6 stays a host in it.
+    :param advertised: interfaces by which a router of others tells this one its default route.
+    """
     # Flows, not only addresses, are spread over the hosts: many users may sit behind one address.
     found = {"net.ipv4.fib_multipath_hash_policy": 1, "net.ipv6.fib_multipath_hash_policy": 1}
     if router:
-        found.update({"net.ipv4.ip_forward": 1, "net.ipv6.conf.all.forwarding": 1})
+        found["net.ipv4.ip_forward"] = 1
+    if router and six:
+        # Who forwards hears no advertisement any more unless told to, and the kernel drops the route at once.
+        found.update({accept_ra(interface): 2 for interface in sorted(advertised)})
+        found["net.ipv6.conf.all.forwarding"] = 1
     if holds:
         # Nobody on the link may learn that the service address is at this host: a router has to choose.
         found.update({"net.ipv4.conf.all.arp_ignore": 1, "net.ipv4.conf.all.arp_announce": 2})
     return found
 
 
+def accept_ra(interface: str) -> str:
+    """With slashes: the name of an interface may hold dots."""
+    return f"net/ipv6/conf/{interface}/accept_ra"
+
+
+def advertised(run: t.Callable, kept: str) -> list[str]:
+    """The interfaces with a default route by router advertisement that the kernel itself listens to, and those of an earlier run.
+
+    :param kept: the file of our switches: a route that is away for a while comes back.
+    """
+    earlier = re.findall(r"^net/ipv6/conf/(\S+)/accept_ra = 2$", kept, re.M)
+    rc, out, dummy = run(["ip", "-6", "-json", "route", "show", "default", "proto", "ra"])
+    now = {hop["dev"] for route in json.loads(out or "[]") for hop in (route, *route.get("nexthops", ())) if "dev" in hop} if rc == 0 else set()
+    return sorted({name for name in earlier if switch(accept_ra(name)) is not None} | {name for name in now if switch(accept_ra(name)) == 1})
+
+
 def _switch_path(name: str) -> str:
-    return "/proc/sys/" + name.replace(".", "/")
+    return "/proc/sys/" + (name if "/" in name else name.replace(".", "/"))
 
 
 def switch(name: str) -> int | None:

@@ -65,14 +65,14 @@ def pick_default(routes: t.Sequence, routes6: t.Sequence) -> list[str]:
     return [device for dummy, device in (found or found6)[:1]]
 
 
-def link_speed(device: str) -> int:
-    """Bits per second of the link, as far as the kernel knows."""
+def link_speed(device: str) -> int | None:
+    """Bits per second of the link; None where the kernel does not know it."""
     try:
         with open(f"/sys/class/net/{device}/speed", encoding="ascii") as stream:
             speed = int(stream.read())
     except (OSError, ValueError):
-        return UNKNOWN_LINK
-    return speed * 10**6 if speed > 0 else UNKNOWN_LINK
+        return None
+    return speed * 10**6 if speed > 0 else None
 
 
 class Ability(t.NamedTuple):

@@ -47,22 +47,31 @@ def family(address: str) -> str:
     return "ip6" if ":" in address else "ip"
 
 
+def last_port(plan: dict) -> int:
+    return ports(plan, len(plan["classes"]) - 1)[1]
+
+
+def let_pass(plan: dict, chain: str, who: str) -> None:
+    """One rule before all others of the platform's firewall: a table of our own could not, since the last word is a drop."""
+    # What the host begins itself is filtered only where somebody has asked for that.
+    if not run("nft", "list", "chain", *plan["firewall"].split(), chain, check=False):
+        return
+    rule = f'{who} tcp dport {plan["port"]}-{last_port(plan)} accept comment "{COMMENT}"'
+    run("nft", "-f", "-", data=f"insert rule {plan['firewall']} {chain} {rule}\n")
+
+
+def let_pass_no_more(plan: dict) -> None:
+    for chain in ("input", "output"):
+        listing = run("nft", "-a", "list", "chain", *plan["firewall"].split(), chain, check=False)
+        for handle in re.findall(rf'comment "{COMMENT}" # handle (\d+)', listing):
+            run("nft", "delete", "rule", *plan["firewall"].split(), chain, "handle", handle, check=False)
+
+
 # --- the receiver ---
 
 
 def let_in(plan: dict) -> None:
-    """One rule before all others of the platform's firewall: a table of our own could not, since the last word is a drop."""
-    if not run("nft", "list", "chain", *plan["firewall"].split(), "input", check=False):
-        return
-    last = ports(plan, len(plan["classes"]) - 1)[1]
-    rule = f'{family(plan["source"])} saddr {plan["source"]} tcp dport {plan["port"]}-{last} accept comment "{COMMENT}"'
-    run("nft", "-f", "-", data=f"insert rule {plan['firewall']} input {rule}\n")
-
-
-def let_in_no_more(plan: dict) -> None:
-    listing = run("nft", "-a", "list", "chain", *plan["firewall"].split(), "input", check=False)
-    for handle in re.findall(rf'comment "{COMMENT}" # handle (\d+)', listing):
-        run("nft", "delete", "rule", *plan["firewall"].split(), "input", "handle", handle, check=False)
+    let_pass(plan, "input", f'{family(plan["source"])} saddr {plan["source"]}')
 
 
 def echo(listening: socket.socket) -> None:
@@ -90,6 +99,26 @@ def serve(plan: dict) -> None:
 
 
 # --- the sender ---
+
+
+def let_out(plan: dict) -> None:
+    let_pass(plan, "output", f'{family(plan["address"])} daddr {plan["address"]}')
+
+
+def await_receiver(plan: dict, patience: float = 20) -> None:
+    """Until it listens on the last of its ports."""
+    end = time.monotonic() + patience
+    while True:
+        try:
+            socket.create_connection((plan["address"], last_port(plan)), timeout=2).close()
+            return
+        except OSError:
+            if time.monotonic() > end:
+                raise SystemExit(
+                    f"{plan['to']} does not let {plan['from']} in on {plan['address']} port {plan['port']} and up;"
+                    " open these between the two in whatever filters there, or set qos_verify_port"
+                ) from None
+            time.sleep(0.2)
 
 
 def sort_by_port(plan: dict) -> None:
@@ -151,6 +180,8 @@ class Waits:
 
 
 def measure(plan: dict) -> dict:
+    let_out(plan)
+    await_receiver(plan)
     classes, seconds = plan["classes"], plan["seconds"]
     sort_by_port(plan)
     rows = [{"name": cls["name"], "guarantee": cls["guarantee"], "ceil": cls["ceil"]} for cls in classes]
@@ -197,7 +228,7 @@ def table(result: dict) -> list[str]:
 
 def clean(plan: dict) -> None:
     run("nft", "delete", "table", *TABLE.split(), check=False)
-    let_in_no_more(plan)
+    let_pass_no_more(plan)
     os.chdir("/")
     shutil.rmtree(HERE, ignore_errors=True)
 

@@ -99,7 +99,7 @@ class Asker:
 
 
 def ip_commands(addresses: list[str], verb: str) -> str:
-    """For `ip -batch`. hold and release mean the local route, announce and withdraw the address."""
+    """For `ip -batch`. hold means the local route, announce and withdraw the address."""
     lines = []
     for text in addresses:
         address = ipaddress.ip_address(text)
@@ -110,7 +110,6 @@ def ip_commands(addresses: list[str], verb: str) -> str:
         lines.append(
             {
                 "hold": f"{family} route replace local {host} dev lo table local proto {PROTOCOL} metric 4096",
-                "release": f"{family} route del local {host} dev lo table local proto {PROTOCOL} metric 4096",
                 "announce": f"{family} address replace {host} dev lo{life}",
                 "withdraw": f"{family} address del {host} dev lo",
             }[verb]
@@ -130,6 +129,22 @@ def ip(addresses: list[str], verb: str) -> str:
             if done.returncode and verb in ("hold", "announce"):
                 said.append(" ".join(done.stderr.split()))
     return "; ".join(said)
+
+
+def release() -> None:
+    """Answer for no address any more, also for one that has left the configuration."""
+    for version in (4, 6):
+        words = ["/usr/sbin/ip", f"-{version}", "route", "flush", "table", "local", "proto", PROTOCOL]
+        subprocess.run(words, capture_output=True, check=False)
+
+
+def all_addresses(addresses: list[str]) -> list[str]:
+    """Those that are configured, and those that a program that was killed may have left, though they are configured no more."""
+    try:
+        with open(STATUS, encoding="utf-8") as stream:
+            return list(dict.fromkeys([*addresses, *json.load(stream)["addresses"]]))
+    except (OSError, ValueError, LookupError):
+        return addresses
 
 
 def on_loopback(addresses: list[str]) -> bool:
@@ -174,7 +189,8 @@ def run(config: dict) -> None:
     signal.signal(signal.SIGTERM, stop)
     state, looked = "", time.monotonic()
     try:
-        ip(addresses, "withdraw")
+        ip(all_addresses(addresses), "withdraw")
+        release()
         problem = ip(addresses, "hold")
         if problem:
             sys.exit(f"the host cannot answer for {', '.join(addresses)}: {problem}")
@@ -200,10 +216,10 @@ def run(config: dict) -> None:
 
 def withdraw(config: dict) -> None:
     """When the program has ended, in whatever way."""
-    ip(config["addresses"], "withdraw")
+    ip(all_addresses(config["addresses"]), "withdraw")
     # Until the routers have heard of it.
     time.sleep(0.5)
-    ip(config["addresses"], "release")
+    release()
 
 
 def status() -> dict:
@@ -260,6 +276,9 @@ def move(out: bool, timeout: float) -> dict:
 
 
 def on_link(target: str) -> bool:
+    """Whether it can be sent to directly. Sending on is for IPv4."""
+    if ":" in target:
+        return False
     done = subprocess.run(["/usr/sbin/ip", "route", "get", target], capture_output=True, text=True, check=False)
     return done.returncode == 0 and " via " not in done.stdout
 
@@ -331,7 +350,9 @@ def main() -> None:
         run(config)
     elif arguments.command == "withdraw":
         withdraw(config)
-    elif not arguments.seconds or on_link(arguments.to):
+    elif not arguments.seconds:
+        pass_on(config, "", 0)
+    elif on_link(arguments.to):
         # Beyond a router it would only come back here.
         pass_on(config, str(ipaddress.IPv4Address(arguments.to)), arguments.seconds)
 
