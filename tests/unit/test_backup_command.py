@@ -307,3 +307,19 @@ def test_whose_sets_are_another_host_s_is_told_to_have_one_taken(parts, config, 
     assert capsys.readouterr().err == ""
     parts.main.say_next({**config, "mode": "client"})
     assert "on keeper" in (said := capsys.readouterr().err) and "crm-platform-backup backup incr" in said
+
+
+@pytest.mark.parametrize(("mode_", "known", "checks"), [("own", True, 1), ("client", True, 1), ("client", False, 0)])
+def test_the_log_that_flows_again_is_waited_for_where_the_repository_is_made(parts, config, monkeypatch, mode_, known, checks):
+    """A repository's host sees a gap by the segment that came after it."""
+    called = []
+
+    def stanza(config):
+        if not known:
+            raise rules.BackupError("the repository knows no crm")
+
+    monkeypatch.setattr(parts.common, "stanza", stanza)
+    monkeypatch.setattr(parts.common, "pgbackrest", lambda config, *words, **more: called.append(words[0]))
+    monkeypatch.setattr(parts.look, "archiver", lambda config: {"command": "save", "mode": True})
+    parts.save.wait_for_archive({**config, "mode": mode_})
+    assert called == ["check"] * checks
