@@ -86,6 +86,8 @@ def test_the_site_leaves_a_backup_that_nobody_else_can_read(saved):
     # What is in the repository is in it encrypted.
     saved.host.sh(f"! grep -rqa -e 'PRIVATE KEY' -e party_party {REPOSITORY}")
     assert "crm_backup_problems 0" in saved.host.read("/var/lib/prometheus/node-exporter/crm_platform_backup.prom")
+    # Which node_exporter reads, by a user of its own.
+    assert saved.host.stat("/var/lib/prometheus/node-exporter").endswith(" 755")
 
 
 def test_the_key_is_exported_encrypted_and_once(saved):
