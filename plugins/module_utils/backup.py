@@ -168,8 +168,54 @@ def archive_of(stanza: dict, repository: int = 1) -> dict:
     """First and last segment of the log in the repository, of the current cluster."""
     for one in stanza.get("archive", []):
         if within(one, repository) and one["database"]["id"] == current(stanza, repository)["id"]:
-            return {"first": one["min"], "last": one["max"]}
-    return {"first": None, "last": None}
+            return {"first": one["min"], "last": one["max"], "id": one.get("id")}
+    return {"first": None, "last": None, "id": None}
+
+
+class Gap(t.NamedTuple):
+    """Segments of the log that are not in the repository, although later ones of the same timeline are."""
+
+    timeline: int
+    first: str
+    last: str
+    resumed: int
+    since: float
+
+    def before(self, one: Set) -> bool:
+        """Whether the log from this set on has the gap in it."""
+        return one.first < self.resumed if one.timeline == self.timeline else one.ended < self.since
+
+
+def segment_number(name: str) -> int:
+    """Of a segment of 16 MiB, as it is in the repository's files: '000000010000000200000003' -> 0x203."""
+    return (int(name[8:16], 16) << 8) + int(name[16:24], 16)
+
+
+def segment_name(timeline: int, number: int) -> str:
+    return f"{timeline:08X}{number >> 8:08X}{number & 0xFF:08X}"
+
+
+def gap_of(segments: dict[str, float]) -> Gap | None:
+    """The latest gap in the log.
+
+    :param segments: {name: when it came into the repository}
+    """
+    found, before = [], ""
+    for name in sorted(segments):
+        if before[:8] == name[:8] and segment_number(name) > segment_number(before) + 1:
+            timeline, number = int(name[:8], 16), segment_number(name)
+            first, last = segment_name(timeline, segment_number(before) + 1), segment_name(timeline, number - 1)
+            found.append(Gap(timeline, first, last, number << 24, segments[name]))
+        before = name
+    return max(found, key=lambda one: one.since) if found else None
+
+
+def usable_from(sets: list[Set], gap: Gap | None, resumed: float) -> Set | None:
+    """The oldest set from which on the log is whole: none of before a gap, or of before archiving began again.
+
+    :param resumed: when it did, as the host remembers; 0 for never.
+    """
+    return next((one for one in sets if not one.damaged and one.ended >= resumed and not (gap and gap.before(one))), None)
 
 
 def verified(text: str) -> list[str]:
@@ -277,6 +323,12 @@ def database_problems(policy: dict, facts: dict, now: float) -> list[dict]:
             found.append(problem("age", f"the newest full backup of the database is {hours(now - full.ended)} old, limit {policy['full_max_hours']}"))
         if now - last.ended > policy["max_hours"] * HOUR:
             found.append(problem("age", f"the newest backup of the database is {hours(now - last.ended)} old, limit {policy['max_hours']}"))
+    gap, resumed = database.get("gap"), facts.get("resumed") or 0
+    # Segments overtake one another on their way.
+    late = gap and now - gap.since > policy["archive_max_seconds"]
+    if last is not None and usable_from(sets, gap if late else None, resumed) is None:
+        what = f"the log from {gap.first} to {gap.last} is missing in the repository" if late else f"the log was not archived until {utc(resumed)}"
+        found.append(problem("archive", f"{what}, and there is no backup of later; take one"))
     for one in sets:
         if one.damaged:
             found.append(problem("damaged", f"backup {one.label}: pages of the database were damaged when it was made"))
@@ -376,6 +428,17 @@ def drill_problems(policy: dict, facts: dict, now: float) -> list[dict]:
     return []
 
 
+def verification_problems(policy: dict, facts: dict, now: float) -> list[dict]:
+    """Of the verification, where it has a timer of its own; elsewhere the drill ends with one."""
+    found = [problem("verify", complaint) for complaint in facts["verify"]]
+    since = facts["verified"] or facts["since"]
+    if policy["verify"] and since is not None and now - since > policy["drill_max_days"] * DAY:
+        found.append(
+            problem("verify", f"the repository was not read whole for {(now - since) / DAY:.1f} days, limit {policy['drill_max_days']}; verify it")
+        )
+    return found
+
+
 def timer_problems(policy: dict, facts: dict) -> list[dict]:
     return [
         problem("timer", f"{name} is {facts['timers'].get(name) or 'not known'}; start it")
@@ -411,8 +474,7 @@ def judge(policy: dict, facts: dict, now: float) -> list[dict]:
         found += second_problems(policy, facts["second"], now)
     found += run_problems(facts)
     found += timer_problems(policy, facts)
-    for complaint in facts["verify"]:
-        found.append(problem("verify", complaint))
+    found += verification_problems(policy, facts, now)
     space = facts.get("space")
     if space and space["percent"] >= policy["space_max_percent"]:
         found.append(problem("space", f"the repository's disk is {space['percent']:.0f} % full, limit {policy['space_max_percent']}"))

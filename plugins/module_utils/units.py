@@ -50,7 +50,7 @@ def missing(wanted: t.Iterable[dict], live: dict[str, dict[str, str]]) -> list[s
     return [
         unit["name"]
         for unit in wanted
-        if live.get(full_name(unit["name"]), {}).get("LoadState", "not-found") in ("not-found", "")
+        if unit["state"] != "absent" and live.get(full_name(unit["name"]), {}).get("LoadState", "not-found") in ("not-found", "")
     ]
 
 
@@ -84,16 +84,16 @@ def plan(
     reload: bool = False,
     times: dict[str, float] | None = None,
 ) -> list[Action]:
-    """The systemctl calls, in order: daemon-reload, enable, disable, start, stop, reload, restart.
+    """The systemctl calls, in order: daemon-reload, enable, disable, start, stop, reload, restart, reset-failed.
 
-    :param wanted: dicts with ``name``, ``state`` (started, stopped, unmanaged),
+    :param wanted: dicts with ``name``, ``state`` (started, stopped, unmanaged, absent),
         ``enabled`` (True, False or None for as it is), ``reads`` (paths) and
         ``refresh`` (restart, reload) for when one of them is newer than the unit.
     :param live: what :func:`parse_show` returned.
     :param reload: ask for daemon-reload even where systemd does not.
     :param times: see :func:`outdated`.
     """
-    verbs: dict[str, list[str]] = {"enable": [], "disable": [], "start": [], "stop": [], "reload": [], "restart": []}
+    verbs: dict[str, list[str]] = {"enable": [], "disable": [], "start": [], "stop": [], "reload": [], "restart": [], "reset-failed": []}
     stale = []
     for unit in wanted:
         name = full_name(unit["name"])
@@ -104,19 +104,23 @@ def plan(
         file_state = now.get("UnitFileState", "")
         if unit.get("enabled") is True and file_state not in ENABLED + FIXED:
             verbs["enable"].append(name)
-        if unit.get("enabled") is False and file_state in ENABLED:
+        gone = unit["state"] == "absent"
+        if (gone or unit.get("enabled") is False) and file_state in ENABLED:
             verbs["disable"].append(name)
         active = now.get("ActiveState", "inactive")
         if unit["state"] == "started" and active not in RUNNING:
             verbs["start"].append(name)
-        if unit["state"] == "stopped" and active not in STOPPED:
+        if (gone or unit["state"] == "stopped") and active not in STOPPED:
             verbs["stop"].append(name)
+        # systemd would tell of it for ever.
+        if gone and active == "failed":
+            verbs["reset-failed"].append(name)
         if unit["state"] == "started" and outdated(unit, now, times or {}):
             verbs[unit.get("refresh") or "restart"].append(name)
     actions = []
     if stale or reload:
         actions.append(Action("daemon-reload", (), "unit files changed on disk" if stale else "asked for"))
-    reasons = {"enable": "not enabled", "disable": "enabled", "start": "not running", "stop": "running"}
+    reasons = {"enable": "not enabled", "disable": "enabled", "start": "not running", "stop": "running", "reset-failed": "it has failed"}
     reasons.update(dict.fromkeys(("reload", "restart"), "its files are newer than it"))
     for verb, names in verbs.items():
         if names:
@@ -124,16 +128,16 @@ def plan(
     return actions
 
 
-def describe(
-    wanted: t.Iterable[dict], live: dict[str, dict[str, str]], after: bool, times: dict[str, float] | None = None
-) -> str:
+def describe(wanted: t.Iterable[dict], live: dict[str, dict[str, str]], after: bool, times: dict[str, float] | None = None) -> str:
     """One side of the diff: a line a unit with its running and enabled state."""
     lines = []
     for unit in wanted:
         now = live.get(full_name(unit["name"]), {})
         active = now.get("ActiveState", "absent")
         enabled = now.get("UnitFileState", "") or "absent"
-        if after:
+        if unit["state"] == "absent" and (after or now.get("LoadState", "not-found") == "not-found" and active == "inactive"):
+            active = enabled = "absent"
+        elif after:
             if unit["state"] == "started":
                 active = active if active in RUNNING else "active"
             elif unit["state"] == "stopped":

@@ -13,6 +13,7 @@ description:
   - Has the host's own command C(crm-platform-backup) do the work and waits for it.
   - Backups, drills and restores run as units of systemd on the host, so that they come to their end when the
     controller or the connection is lost. Their progress is in the journal of those units.
+  - A backup, verification or drill that is asked for while another of its kind is under way begins when that one has ended.
   - Needs the role C(crm.platform.backup) on the host.
 options:
   action:
@@ -222,9 +223,17 @@ def last_run(kind):
         return {}
 
 
-def begin(module, kind, unit, words):
-    """Start a unit of systemd, which outlives this connection; what is needed to follow it."""
-    running = {"kind": kind, "unit": unit, "began": int(time.time()), "before": last_run(kind).get("began", 0), "cursor": ""}
+def ask(module, kind, unit, words):
+    """What is needed to follow a run; it begins now, or after one of the same unit that is under way, which began before what is to be saved."""
+    running = {"kind": kind, "unit": unit, "words": words, "waits": True, "began": int(time.time()), "cursor": ""}
+    # A restore is not for later.
+    return running if kind != "restore" and active(module, running) else begin(module, running)
+
+
+def begin(module, running):
+    """Start a unit of systemd, which outlives this connection."""
+    kind, words = running["kind"], running["words"]
+    running = {**running, "waits": False, "began": int(time.time()), "before": last_run(kind).get("began", 0)}
     dummy, said, dummy = module.run_command(["journalctl", "--no-pager", "-n", "0", "--show-cursor", "-t", SYSLOG])
     running["cursor"] = said.partition("-- cursor: ")[2].strip()
     rc, dummy, err = module.run_command(words)
@@ -265,8 +274,10 @@ def ended(module, running):
 def as_unit(module, kind, unit, words):
     """Have a unit do it; ends the module."""
     options = module.params
-    running = options["follow"] or begin(module, kind, unit, words)
-    while active(module, running):
+    running = options["follow"] or ask(module, kind, unit, words)
+    while running["waits"] or active(module, running):
+        if running["waits"] and not active(module, running):
+            running = begin(module, running)
         if not options["wait"]:
             lines = progress(module, running) if options["follow"] else []
             module.exit_json(changed=True, running=running, lines=lines)

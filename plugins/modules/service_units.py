@@ -11,7 +11,7 @@ short_description: Keep a set of systemd units running, stopped, enabled, and no
 version_added: 0.1.0
 description:
   - Reads the state of all named units with one C(systemctl show) and acts only on those that differ.
-  - Reloads systemd's configuration where a unit file has changed on disk.
+  - Reloads systemd's configuration where a unit file has changed on disk, or was removed.
   - Restarts or reloads a running unit when one of the files that it reads was written after it last started or reloaded.
     That is seen on the host, so that it also happens when the run that wrote the file was killed before its handlers.
 options:
@@ -26,9 +26,11 @@ options:
         type: str
         required: true
       state:
-        description: Whether it runs. V(unmanaged) looks at O(units[].enabled) only.
+        description:
+          - Whether it runs. V(unmanaged) looks at O(units[].enabled) only.
+          - V(absent) is for units that O(units[].content) has made. They are stopped and disabled, and their files in C(/etc/systemd/system) removed.
         type: str
-        choices: [started, stopped, unmanaged]
+        choices: [started, stopped, unmanaged, absent]
         default: started
       enabled:
         description: Whether it starts at boot. Left as it is when not given.
@@ -90,6 +92,11 @@ written:
   type: list
   elements: str
   sample: [/etc/systemd/system/crm-platform-firewall.service]
+removed:
+  description: Unit files that were removed, or would be in check mode.
+  returned: success
+  type: list
+  elements: str
 actions:
   description: The C(systemctl) calls that were made, or would be in check mode.
   returned: always
@@ -112,13 +119,21 @@ from ansible_collections.crm.platform.plugins.module_utils import files, units a
 SYSTEM_UNITS = "/etc/systemd/system"
 
 
-def write_unit_files(module, wanted):
-    """Return the steps to the unit files that are given with their texts; take them unless in check mode."""
-    specs = [
+def written_specs(wanted):
+    """The unit files that are given with their texts."""
+    return [
         {"path": f"{SYSTEM_UNITS}/{lib.full_name(unit['name'])}", "content": unit["content"], "owner": "root", "group": "root", "mode": "0644"}
         for unit in wanted
-        if unit["content"] is not None
+        if unit["content"] is not None and unit["state"] != "absent"
     ]
+
+
+def removed_specs(wanted):
+    return [{"path": f"{SYSTEM_UNITS}/{lib.full_name(unit['name'])}", "state": "absent"} for unit in wanted if unit["state"] == "absent"]
+
+
+def change_unit_files(module, specs):
+    """Return the steps to the unit files; take them unless in check mode."""
     steps = files.plan(files.normalise_all(specs))
     if module.check_mode:
         return steps
@@ -174,7 +189,7 @@ def main():
                 "required": True,
                 "options": {
                     "name": {"type": "str", "required": True},
-                    "state": {"type": "str", "choices": ["started", "stopped", "unmanaged"], "default": "started"},
+                    "state": {"type": "str", "choices": ["started", "stopped", "unmanaged", "absent"], "default": "started"},
                     "enabled": {"type": "bool"},
                     "content": {"type": "str"},
                     "reads": {"type": "list", "elements": "path", "default": []},
@@ -187,7 +202,7 @@ def main():
     )
     wanted = module.params["units"]
     try:
-        written = write_unit_files(module, wanted)
+        written = change_unit_files(module, written_specs(wanted))
     except (files.FilesError, OSError) as exc:
         module.fail_json(msg=str(exc))
     live = read_units(module, wanted)
@@ -196,18 +211,30 @@ def main():
         module.fail_json(msg=f"units: systemd knows no unit {', '.join(absent)}; install what brings it, or correct the name")
     times = modification_times(wanted)
     actions = lib.plan(wanted, live, module.params["daemon_reload"] or bool(written), times)
-    result = {
-        "changed": bool(actions or written),
-        "written": [step.path for step in written],
-        "actions": [" ".join((action.verb,) + action.units) for action in actions],
-        "diff": {
-            "before": "".join(step.before for step in written) + lib.describe(wanted, live, after=False, times=times),
-            "after": "".join(step.after for step in written) + lib.describe(wanted, live, after=True),
-        },
-    }
     if not module.check_mode:
         for action in actions:
             run_action(module, action)
+    try:
+        # What runs is stopped by its file.
+        removed = change_unit_files(module, removed_specs(wanted))
+    except (files.FilesError, OSError) as exc:
+        module.fail_json(msg=str(exc))
+    if removed:
+        actions.append(lib.Action("daemon-reload", (), "unit files removed"))
+        if not module.check_mode:
+            run_action(module, actions[-1])
+            # A run that was stopped has failed for systemd; it knows none of them where all ended well.
+            module.run_command(["systemctl", "reset-failed", *(os.path.basename(step.path) for step in removed)])
+    result = {
+        "changed": bool(actions or written),
+        "written": [step.path for step in written],
+        "removed": [step.path for step in removed],
+        "actions": [" ".join((action.verb,) + action.units) for action in actions],
+        "diff": {
+            "before": "".join(step.before for step in written + removed) + lib.describe(wanted, live, after=False, times=times),
+            "after": "".join(step.after for step in written + removed) + lib.describe(wanted, live, after=True),
+        },
+    }
     module.exit_json(**result)
 
 

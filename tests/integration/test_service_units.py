@@ -52,6 +52,19 @@ def test_unmanaged_is_left_as_it_is(host, unit, call):
     assert state(host, unit) == ("inactive", "enabled")
 
 
+def test_absent_is_stopped_and_removed(host, unit, call):
+    host.run("systemctl", "enable", "--now", unit)
+    wanted = {"units": [{"name": unit, "state": "absent"}, {"name": "crm-test-nothing", "state": "absent"}]}
+    path = f"/etc/systemd/system/{unit}.service"
+    checked = call("service_units", wanted, "--check", "--diff")
+    assert checked.last["removed"] == [path] and state(host, unit) == ("active", "enabled")
+    done = call("service_units", wanted, "--diff")
+    assert done.rc == 0 and done.last["actions"] == checked.last["actions"] == [f"disable {unit}.service", f"stop {unit}.service", "daemon-reload"]
+    assert done.last["diff"] == checked.last["diff"]
+    assert host.sh(f"ls {path} 2>/dev/null; systemctl show --value --property LoadState {unit}").strip() == "not-found"
+    assert not call("service_units", wanted, "--diff").last["changed"]
+
+
 def test_a_changed_unit_file_is_read_again(host, unit, call):
     call("service_units", {"units": [{"name": unit}]})
     host.sh(f"sleep 1; echo '# more' >> /etc/systemd/system/{unit}.service")

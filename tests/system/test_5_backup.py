@@ -86,6 +86,8 @@ def test_the_site_leaves_a_backup_that_nobody_else_can_read(saved):
     # What is in the repository is in it encrypted.
     saved.host.sh(f"! grep -rqa -e 'PRIVATE KEY' -e party_party {REPOSITORY}")
     assert "crm_backup_problems 0" in saved.host.read("/var/lib/prometheus/node-exporter/crm_platform_backup.prom")
+    # Which node_exporter reads, by a user of its own.
+    assert saved.host.stat("/var/lib/prometheus/node-exporter").endswith(" 755")
 
 
 def test_the_key_is_exported_encrypted_and_once(saved):
@@ -475,16 +477,38 @@ def spare_run(server, playbook, inventory):
     return plays.run(server.directory, playbook, inventory, collections=server.collections)
 
 
+def test_an_emptied_schedule_has_no_timer(saved):
+    for dummy in range(2):
+        outcome = saved.run(playbook="crm.platform.backup_setup", backup_schedule_incr="")
+        assert outcome.rc == 0 and bool(outcome.changed) == (not dummy), outcome.failure or outcome.changed
+        assert "incr" not in saved.host.sh("systemctl list-timers --all --no-legend 'crm-platform-backup*'; ls /etc/systemd/system/*/")
+    assert problems(saved) == set()
+
+
 def test_one_can_do_without(saved):
+    # As a run that was killed in between has left it.
+    saved.host.sh(
+        "cd /etc/systemd/system; systemctl disable --now crm-platform-backup-status.timer; rm crm-platform-backup-status.timer;"
+        " rm /etc/postgresql/15/main/conf.d/zz-crm-platform-backup.conf"
+    )
     outcome = saved.run(playbook="crm.platform.backup_setup", backup_enabled=False)
     assert outcome.rc == 0, outcome.failure
     assert saved.platform.sql("SHOW archive_command") == "/bin/true"
-    assert not saved.host.sh("systemctl list-timers --no-legend 'crm-platform-backup*'").strip()
+    assert not saved.host.sh(
+        "systemctl list-timers --all --no-legend 'crm-platform-backup*'; ls -d /etc/systemd/system/crm-platform-backup* || true"
+    ).strip()
     # What nobody brings up to date any more would be told as a fault for ever.
     told = saved.host.run("crm-platform-health", "--area", "backup", "--json", "--no-write", check=False)
     assert {one["status"] for one in json.loads(told.stdout)["results"]} == {"skipped"}, told.stdout
     assert not saved.run(playbook="crm.platform.backup_setup", backup_enabled=False).changed
+    for dummy in range(3):
+        saved.platform.sql("SELECT pg_current_xact_id(); SELECT pg_switch_wal()")
     outcome = saved.run(playbook="crm.platform.backup_setup")
     assert outcome.rc == 0, outcome.failure
-    command(saved, "backup", "full")
-    assert problems(saved) == set()
+    # No log leads from earlier sets to now.
+    found = state(saved)
+    newest = found["database"]["sets"][-1]
+    assert newest["type"] == "incr" and found["database"]["window"]["from"] == newest["ended"] and found["problems"] == []
+    assert command(saved, "drill")["set"] == newest["label"]
+    again = saved.run(playbook="crm.platform.backup_setup")
+    assert again.rc == 0 and not again.changed, again.failure or again.changed

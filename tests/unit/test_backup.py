@@ -157,6 +157,7 @@ POLICY = {
     "sets": True,
     "files": True,
     "key": True,
+    "verify": False,
     "archive_command": "save",
     "full_max_hours": 180,
     "max_hours": 26,
@@ -188,6 +189,8 @@ def facts(**other):
         "since": NOW - 100 * HOUR,
         "timers": {"a.timer": "active"},
         "verify": [],
+        "verified": None,
+        "resumed": None,
         "space": {"percent": 50.0, "free": 1},
         "key_exported": True,
     }
@@ -223,6 +226,7 @@ def test_backups_that_are_well():
         ({"timers": {"a.timer": "inactive"}}, "timer"),
         ({"timers": {}}, "timer"),
         ({"verify": ["a byte differs"]}, "verify"),
+        ({"resumed": NOW - 60}, "archive"),
         ({"space": {"percent": 92.0, "free": 1}}, "space"),
         ({"key_exported": False}, "key"),
     ],
@@ -231,6 +235,46 @@ def test_each_fault_is_told(other, check):
     found = lib.judge(POLICY, facts(**other), NOW)
     assert [one["check"] for one in found] == [check]
     assert bool(lib.hard(found)) == (check != "key")
+
+
+def test_a_verification_that_is_overdue_is_told_where_it_has_a_timer():
+    days = 24 * HOUR
+    policy = {**POLICY, "database": False, "verify": True}
+    for verified, since, told in ((NOW - days, None, 0), (NOW - 9 * days, NOW, 1), (None, NOW - 9 * days, 1), (None, NOW - days, 0)):
+        found = lib.judge(policy, facts(verified=verified, since=since), NOW)
+        assert [one["check"] for one in found] == ["verify"] * told, found
+    assert lib.judge({**policy, "verify": False}, facts(verified=NOW - 9 * days), NOW) == []
+
+
+def test_gaps_in_the_log():
+    whole = {f"0000000100000000000000F{digit}": NOW for digit in "DEF"}
+    later = {"000000010000000100000000": NOW, "000000020000000100000005": NOW}
+    assert lib.gap_of({}) is None and lib.gap_of({**whole, **later}) is None
+    gap = lib.gap_of({**whole, "000000010000000100000002": NOW - 2000, "000000010000000100000005": NOW - 1000})
+    assert gap == lib.Gap(1, "000000010000000100000003", "000000010000000100000004", 0x105000000, NOW - 1000)
+
+
+def test_one_can_go_back_to_what_came_after_the_last_gap():
+    gap = lib.Gap(1, "a", "b", 0x105000000, NOW - 1000)
+    before, after = a_set("before", ended=NOW - 500, last=0x104000100), a_set("after", ended=NOW - 400, last=0x105000200)
+    # Of another timeline its position says nothing.
+    other, newer = a_set("other", ended=NOW - 2000, timeline=2, last=0x200000000), a_set("newer", ended=NOW - 300, timeline=2)
+    assert lib.usable_from([other, before, after, newer], gap, 0) is after
+    assert lib.usable_from([other, before, newer], gap, 0) is newer
+    assert lib.usable_from([other, before], gap, 0) is None
+    assert lib.usable_from([other, before], None, 0) is other
+    assert lib.usable_from([other, before], None, NOW - 600) is before
+
+
+def test_a_gap_that_no_backup_has_closed_is_told():
+    found = facts()
+    found["database"]["gap"] = lib.Gap(1, "000000010000000000000003", "000000010000000000000004", 0x5000000, NOW - 1000)
+    (told,) = lib.judge(POLICY, found, NOW)
+    assert told["check"] == "archive" and "from 000000010000000000000003 to 000000010000000000000004" in told["message"]
+    found["database"]["gap"] = found["database"]["gap"]._replace(since=NOW - 100)
+    assert lib.judge(POLICY, found, NOW) == []
+    found["database"] = {**found["database"], "gap": found["database"]["gap"]._replace(since=NOW - 1000), "sets": [a_set(), a_set(last=0x6000000)]}
+    assert lib.judge(POLICY, found, NOW) == []
 
 
 def second(**other):

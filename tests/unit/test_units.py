@@ -80,6 +80,25 @@ def test_a_failed_unit_is_started_and_counts_as_stopped():
     assert lib.plan([want("x", "stopped")], live) == []
 
 
+def test_what_shall_be_gone_is_stopped_disabled_and_forgotten():
+    live = lib.parse_show(SHOWN)
+    live["x.timer"] = {"LoadState": "loaded", "ActiveState": "active", "UnitFileState": "enabled"}
+    live["x.service"] = {"LoadState": "loaded", "ActiveState": "failed", "UnitFileState": "static"}
+    wanted = [want(name, "absent") for name in ("x.timer", "x.service", "ghost")]
+    assert lib.missing(wanted, live) == []
+    actions = lib.plan(wanted, live)
+    assert [(action.verb, action.units) for action in actions] == [
+        ("disable", ("x.timer",)),
+        ("stop", ("x.timer",)),
+        ("reset-failed", ("x.service",)),
+    ]
+    gone = [want("ghost", "absent")]
+    assert (
+        lib.plan(gone, live) == []
+        and lib.describe(gone, live, after=False) == lib.describe(gone, live, after=True) == "ghost.service: absent, absent\n"
+    )
+
+
 ACTIVE = st.sampled_from(["active", "inactive", "failed", "reloading"])
 FILE = st.sampled_from(["enabled", "disabled", "static", "masked", ""])
 UNITS = st.fixed_dictionaries({name: st.tuples(ACTIVE, FILE) for name in ("a.service", "b.timer", "c.socket")})

@@ -70,6 +70,12 @@ def stopped(number: int, dummy) -> None:
     raise rules.BackupError(f"stopped by {signal.Signals(number).name}")
 
 
+def say_next(config: dict) -> None:
+    """Where the sets are another host's to make, what is live now is in none of them yet. The playbooks have it done."""
+    if common.kept_elsewhere(config):
+        common.say(f"now a backup has to be taken on {config['peer']['host']}, which this host cannot: crm-platform-backup backup incr")
+
+
 def main() -> int:
     chosen = arguments()
     try:
@@ -100,10 +106,13 @@ def main() -> int:
             if not (chosen.check or chosen.here):
                 return bring_back.as_unit(sys.argv[1:], chosen.detach)
             result = bring_back.restore(config, chosen)
+            if not chosen.check:
+                say_next(config)
         elif chosen.command == "recover":
             result = bring_back.recover(config)
         elif chosen.command == "undo":
             result = bring_back.undo(config)
+            say_next(config)
         elif chosen.command == "forget":
             result = bring_back.forget(config)
         elif chosen.command == "files":

@@ -281,6 +281,17 @@ def write_whole(path: str, text: str, mode: int = 0o600) -> None:
     os.replace(staged, path)
 
 
+def make_way(path: str) -> None:
+    """Have a directory and all above it; everybody gets through those that are made, whatever the umask of the command."""
+    missing = []
+    while path and not os.path.isdir(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    for one in reversed(missing):
+        os.makedirs(one, exist_ok=True)
+        os.chmod(one, 0o755)
+
+
 def state_path(config: dict, name: str) -> str:
     return os.path.join(config["state"], name)
 

@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import secrets
 import shutil
+import signal
 import time
+import typing as t
 
 import bring_back
 import common
@@ -20,6 +23,8 @@ import save
 RUNTIME = "/run/crm-platform-drill"
 # pgBackRest's restore empties the spool, and with it what tells PostgreSQL that its log has arrived: not that of the live one.
 SPOOL = "/var/spool/pgbackrest/crm-platform-drill"
+# What is left to the live database on a disk that both write to, and how often it is looked at, in seconds.
+RESERVE, WATCH = 512 * 1024**2, 1.0
 # Settings that recovery wants no smaller than they were.
 SETTINGS = {
     "max_connections": "max_connections setting",
@@ -36,6 +41,9 @@ SELECT format('SELECT %L, count(*) FROM ONLY %I.%I', format('%I.%I', n.nspname, 
  ORDER BY 1 \gexec
 COMMIT;
 """
+CHANGED = "SELECT format('%I.%I', schemaname, relname), n_tup_ins, n_tup_del FROM pg_stat_user_tables;"
+# Seconds after which each session has told the statistics what it changed.
+TOLD = 11
 # As a user logs in: with a password, checked by the CRM's own code against its own tables.
 LOGIN = """
 import sys
@@ -68,19 +76,42 @@ def counts(config: dict, socket: str = "") -> dict[str, int]:
     return {name: int(count) for name, count in (line.rsplit("|", 1) for line in answer.splitlines() if "|" in line)}
 
 
-def differences(before: dict, after: dict, restored: dict) -> list[str]:
-    """Tables whose rows are not those of the restore point; one that changed meanwhile has to lie between."""
+def changed(config: dict) -> dict[str, tuple[int, int]]:
+    """Rows that were inserted into each table, and deleted, since PostgreSQL counts them."""
+    rows = (line.rsplit("|", 2) for line in common.psql(config, CHANGED).splitlines() if line.count("|") >= 2)
+    return {name: (int(inserted), int(deleted)) for name, inserted, deleted in rows}
+
+
+def differences(before: dict, after: dict, restored: dict, earlier: dict | None = None, later: dict | None = None) -> list[str]:
+    """Tables whose rows are not those of the restore point; one that changed meanwhile has to lie between.
+
+    :param earlier: what `changed` told before the first count; with `later`, a table may have had as many rows more, or less, in between.
+    """
     found = []
     for name in sorted(set(before) & set(after) | set(restored)):
         if name not in restored:
             found.append(f"{name} is missing")
-        elif name in before and name in after and not min(before[name], after[name]) <= restored[name] <= max(before[name], after[name]):
-            found.append(f"{name} has {restored[name]} rows instead of {after[name]}")
+        elif name in before and name in after:
+            first, last = (earlier or {}).get(name, (0, 0)), (later or {}).get(name, (0, 0))
+            inserted, deleted = max(last[0] - first[0], 0), max(last[1] - first[1], 0)
+            least, most = min(before[name] - deleted, after[name]), max(before[name] + inserted, after[name])
+            if not least <= restored[name] <= most:
+                found.append(f"{name} has {restored[name]} rows instead of {after[name]}")
     return found
 
 
+def runs(scratch: str) -> bool:
+    """Whether a PostgreSQL works on the directory. After a power loss the number in its file may be another's, such as the live one's."""
+    try:
+        number = int(pathlib.Path(scratch, "postmaster.pid").read_text(encoding="ascii").splitlines()[0])
+        words = pathlib.Path(f"/proc/{number}/cmdline").read_bytes().decode(errors="replace").split("\0")
+        return os.path.realpath(scratch) in [os.path.realpath(word) for word in words if word.startswith("/")]
+    except (OSError, ValueError, IndexError):
+        return False
+
+
 def stop(config: dict, scratch: str, mode: str) -> None:
-    if os.path.exists(os.path.join(scratch, "postmaster.pid")):
+    if runs(scratch):
         common.as_postgres(f"{config['cluster']['bin']}/pg_ctl", "-D", scratch, "-m", mode, "-w", "stop", check=mode == "fast")
 
 
@@ -167,8 +198,8 @@ def login(config: dict) -> int:
     return int(common.run(*words, text=secrets.token_urlsafe(24), env=environment).stdout.split()[-1])
 
 
-def point(config: dict) -> tuple[str, dict, dict, float]:
-    """Mark a point in the live database's log: (its name, rows before, rows after, age of what was saved already)."""
+def point(config: dict) -> tuple[str, dict, dict, dict, float]:
+    """Mark a point in the live database's log: (its name, changes until then, rows before, rows after, age of what was saved already)."""
     live = look.archiver(config)
     if live is None:
         raise rules.BackupError("PostgreSQL does not answer; the drill compares with the live database")
@@ -176,12 +207,45 @@ def point(config: dict) -> tuple[str, dict, dict, float]:
     timeout = float(common.psql(config, "SELECT setting FROM pg_settings WHERE name = 'archive_timeout'", database="postgres"))
     pending = min(time.time() - (live["last_archived"] or 0), timeout + live["oldest_waiting_seconds"])
     name = f"drill {time.strftime('%Y%m%d-%H%M%S', time.gmtime())} {secrets.token_hex(3)}"
-    before = counts(config)
+    earlier, before = changed(config), counts(config)
     common.psql(config, f"SELECT pg_create_restore_point('{name}')")
     after = counts(config)
     common.psql(config, "SELECT pg_current_xact_id(); SELECT pg_switch_wal()")
     common.pgbackrest(config, "check", f"--archive-timeout={common.ARCHIVED}", repository=1)
-    return name, before, after, pending
+    return name, earlier, before, after, pending
+
+
+def beside(config: dict) -> bool:
+    """Whether the drill writes to the disk that the live database needs."""
+    return os.stat(os.path.dirname(config["drill"]["directory"])).st_dev == os.stat(config["cluster"]["data"]).st_dev
+
+
+def room_beside(config: dict) -> int:
+    """Beside the set: the log of both for as long as they do not clear it away, and what the live one may grow by."""
+    return 2 * int(common.psql(config, "SELECT pg_size_bytes(current_setting('max_wal_size'))", database="postgres")) + RESERVE
+
+
+@contextlib.contextmanager
+def reserved(config: dict) -> t.Iterator[None]:
+    """End the drill before it takes the last room of the live database."""
+    place = os.path.dirname(config["drill"]["directory"])
+
+    def look_at_it(*dummy) -> None:
+        free = shutil.disk_usage(place).free
+        if free < RESERVE:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            raise rules.BackupError(f"{place} has only {free // 1024**2} MiB left, which the live database may need: set backup_drill_directory")
+
+    if not beside(config):
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, look_at_it)
+    signal.setitimer(signal.ITIMER_REAL, WATCH, WATCH)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def prove(config: dict, entry: dict) -> None:
@@ -190,13 +254,13 @@ def prove(config: dict, entry: dict) -> None:
     stanza = common.stanza(config)
     timeline, history = bring_back.timeline_of(config, [], False)
     one = rules.choose(rules.sets_of(stanza), timeline, history)
-    free = shutil.disk_usage(os.path.dirname(scratch)).free
-    if free < one.size + bring_back.ROOM:
+    place = os.path.dirname(scratch)
+    free, need = shutil.disk_usage(place).free, one.size + (room_beside(config) if beside(config) else bring_back.ROOM)
+    if free < need:
         raise rules.BackupError(
-            f"{os.path.dirname(scratch)} has {free // 1024**2} MiB free,"
-            f" the drill needs {(one.size + bring_back.ROOM) // 1024**2} MiB: make room, or set backup_drill_directory"
+            f"{place} has {free // 1024**2} MiB free, the drill needs {need // 1024**2} MiB: make room, or set backup_drill_directory"
         )
-    name, before, after, entry["rpo"] = point(config)
+    name, earlier, before, after, entry["rpo"] = point(config)
     entry["set"], began = one.label, time.monotonic()
     common.say(f"restoring {one.label} to {scratch}")
     bring_back.make_data(scratch)
@@ -214,6 +278,10 @@ def prove(config: dict, entry: dict) -> None:
     entry["restore_seconds"] = round(time.monotonic() - began, 2)
     restored = counts(config, RUNTIME)
     wrong = differences(before, after, restored)
+    if wrong:
+        # A row that came and went between the two counts is in neither of them.
+        time.sleep(TOLD)
+        wrong = differences(before, after, restored, earlier, changed(config))
     if wrong:
         raise rules.BackupError(f"the restored rows differ: {'; '.join(wrong[:5])}")
     entry.update(tables=len(restored), rows=sum(restored.values()))
@@ -289,7 +357,8 @@ def drill(config: dict) -> dict:
             save.unfinished(config)
             clean(config)
             try:
-                prove(config, entry)
+                with reserved(config):
+                    prove(config, entry)
             finally:
                 clean(config)
     finally:

@@ -8,11 +8,18 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import pathlib
 import re
+import stat
 import time
 
 import common
 import rules
+
+# Where Debian's node_exporter has its files.
+EXPORTED = "/var/lib/prometheus"
+# A segment of the log in pgBackRest's repository.
+SEGMENT = re.compile(r"[0-9A-F]{24}-[0-9a-f]{40}(\.[a-z0-9]+)?$")
 
 
 def database(config: dict) -> dict:
@@ -20,10 +27,28 @@ def database(config: dict) -> dict:
     found: dict = {"sets": [], "archiver": archiver(config) if config["policy"]["database"] else None}
     try:
         stanza = common.stanza(config)
-        found.update(sets=rules.sets_of(stanza), archive=rules.archive_of(stanza), system=rules.system_of(stanza))
+        found.update(sets=rules.sets_of(stanza), archive=rules.archive_of(stanza), system=rules.system_of(stanza), gap=gap(config, stanza))
     except (rules.BackupError, ValueError, KeyError) as exc:
         found["error"] = f"the repository of the database: {exc}"
     return found
+
+
+def gap(config: dict, stanza: dict) -> rules.Gap | None:
+    """What the repository's log lacks; None as well where that is another host's, who looks itself."""
+    name = rules.archive_of(stanza)["id"]
+    if common.kept_elsewhere(config) or not name:
+        return None
+    segments = {}
+    for place in pathlib.Path(config["repository"], "database", "archive", config["stanza"], name).glob("[0-9A-F]" * 16):
+        for one in os.scandir(place):
+            # A part of one, and what is on its way, have more in their names.
+            if SEGMENT.match(one.name):
+                try:
+                    segments[one.name[:24]] = one.stat().st_mtime
+                except FileNotFoundError:
+                    # Expired meanwhile.
+                    pass
+    return rules.gap_of(segments)
 
 
 def archiver(config: dict) -> dict | None:
@@ -116,10 +141,10 @@ def space(config: dict) -> dict | None:
     if common.kept_elsewhere(config):
         return None
     try:
-        stat = os.statvfs(config["repository"])
+        found = os.statvfs(config["repository"])
     except OSError:
         return None
-    free, total = stat.f_bavail * stat.f_frsize, (stat.f_blocks - stat.f_bfree + stat.f_bavail) * stat.f_frsize
+    free, total = found.f_bavail * found.f_frsize, (found.f_blocks - found.f_bfree + found.f_bavail) * found.f_frsize
     return {"free": free, "total": total, "percent": round(100 * (1 - free / total), 1) if total else 100.0}
 
 
@@ -148,8 +173,10 @@ def look(config: dict) -> dict:
         "killed": killed(config),
         "drills": common.remembered(config, "drills.json", []),
         "since": common.remembered(config, "since.json", {}).get("time"),
+        "resumed": common.remembered(config, "since.json", {}).get("resumed"),
         "timers": timers(config),
         "verify": common.remembered(config, "verify.json", {}).get("complaints", []),
+        "verified": common.remembered(config, "verify.json", {}).get("time"),
         "space": space(config),
         "key_exported": key_exported(config),
     }
@@ -199,7 +226,7 @@ def state(config: dict) -> dict:
     if found is not None:
         sets = found["sets"]
         full, last = rules.newest(sets, "full"), rules.newest(sets)
-        first = next((one for one in sets if not one.damaged), None)
+        first = rules.usable_from(sets, found.get("gap"), facts["resumed"] or 0)
         archived = (found["archiver"] or {}).get("last_archived")
         result["database"] = {
             "sets": [one.shown() for one in sets],
@@ -212,11 +239,22 @@ def state(config: dict) -> dict:
     return result
 
 
+def have_metrics_directory(path: str) -> None:
+    """Where node_exporter, which is another user, reads."""
+    common.make_way(path)
+    # Earlier releases have made it, and what is above it, for root alone; a directory of another place may be so on purpose.
+    for one in (os.path.dirname(path), path):
+        if one == EXPORTED or one.startswith(EXPORTED + "/"):
+            found = os.stat(one)
+            if (found.st_uid, stat.S_IMODE(found.st_mode)) == (os.geteuid(), 0o700):
+                os.chmod(one, 0o755)
+
+
 def write(config: dict) -> dict:
     """Look, write the state file and the metrics, and return the state."""
     found = state(config)
     common.remember(config, "state.json", found)
     if config["metrics"]:
-        os.makedirs(os.path.dirname(config["metrics"]), exist_ok=True)
+        have_metrics_directory(os.path.dirname(config["metrics"]))
         common.write_whole(config["metrics"], rules.metrics(found), 0o644)
     return found

@@ -23,6 +23,8 @@ import look
 import rules
 
 WAIT = 3600
+# A step of the setup; and the seconds after which a segment of the log has come that another one has overtaken.
+AFTER_A_GAP, OVERTAKEN = "backup after a gap in the log", 2
 
 
 def owned(path: str, owner: str, group: str, mode: int) -> bool:
@@ -57,6 +59,8 @@ def directories(config: dict) -> dict[str, tuple[str, str, int]]:
 
 
 def make_directory(path: str, owner: str, group: str, mode: int) -> None:
+    # PostgreSQL and the keeper of the sets have to get through to it.
+    common.make_way(os.path.dirname(path))
     os.makedirs(path, exist_ok=True)
     shutil.chown(path, owner, group)
     os.chmod(path, mode)
@@ -225,8 +229,13 @@ def setup(config: dict, check: bool, base_only: bool = False) -> dict:
     # A repository elsewhere is another one, and begins when it is first used.
     if since.get("place") == place(config):
         refuse_to_begin_anew(config, steps, since["time"])
+    if not base_only and resumes(config, steps, since):
+        steps.append(AFTER_A_GAP)
     if check or not steps:
         return {"changed": bool(steps), "steps": steps, "key_exported": look.key_exported(config)}
+    if config["policy"]["database"] and since and (AFTER_A_GAP in steps or paused(steps)):
+        # Before the log flows again: whatever cuts this off, that is known.
+        common.remember(config, "since.json", {**since, "resumed": int(time.time())})
     with common.alone(config, "setup", WAIT):
         for path, rights in directories(config).items():
             make_directory(path, *rights)
@@ -244,19 +253,48 @@ def setup(config: dict, check: bool, base_only: bool = False) -> dict:
                 actions[step]()
         if config["policy"]["database"]:
             wait_for_archive(config)
-    if "first backup" in steps or "first backup of the files" in steps:
+    if {"first backup", "first backup of the files", AFTER_A_GAP} & set(steps):
         backup(config, "full" if "first backup" in steps else "incr")
     if "second repository" in steps and not second_begun(config):
         with common.alone(config, "backup", WAIT):
             save_second(config, "incr")
     if not base_only:
+        since = common.remembered(config, "since.json", {})
         if since.get("place") != place(config):
-            common.remember(config, "since.json", {"time": int(time.time()), "place": place(config)})
+            common.remember(config, "since.json", {**since, "time": int(time.time()), "place": place(config)})
         look.write(config)
     # The first is well by now, and the next backup tries again.
     if "second repository" in steps and not second_begun(config):
         raise rules.BackupError(f"the second repository, {common.second_place(config)}: {common.remembered(config, 'second.json', {}).get('error')}")
     return {"changed": True, "steps": steps, "key_exported": look.key_exported(config)}
+
+
+def paused(steps: list[str]) -> bool:
+    """Whether the log does not go to the repository."""
+    return "archive_command" in steps or "restart of PostgreSQL with archive_mode" in steps
+
+
+def resumes(config: dict, steps: list[str], since: dict) -> bool:
+    """Whether there are backups from which no log leads to now, so that another one has to be taken."""
+    if "first backup" in steps or "first backup of the files" in steps:
+        # It is taken anyway.
+        return False
+    if since and since.get("place") != place(config):
+        # Meanwhile all went to another repository.
+        return True
+    if not config["policy"]["sets"] or common.kept_elsewhere(config):
+        return False
+    if paused(steps):
+        return True
+    if any(step.startswith("key") or step == "stanza" for step in steps):
+        return False
+    known = common.stanza(config)
+    gap = look.gap(config, known)
+    if gap and time.time() - gap.since < config["policy"]["archive_max_seconds"]:
+        # Segments overtake one another on their way.
+        time.sleep(OVERTAKEN)
+        gap = look.gap(config, known)
+    return rules.usable_from(rules.sets_of(known), gap, since.get("resumed") or 0) is None
 
 
 def place(config: dict) -> str:
@@ -317,12 +355,21 @@ def wait_for_archive(config: dict) -> None:
     for dummy in range(40):
         live = look.archiver(config)
         if live and live["command"] == config["policy"]["archive_command"] and live["mode"]:
-            # A repository's host looks itself, once it has made the stanza.
-            if not common.kept_elsewhere(config):
+            # A repository's host looks itself, once it has made the stanza; and sees a gap in the log by what came after it.
+            if not common.kept_elsewhere(config) or known_elsewhere(config):
                 common.pgbackrest(config, "check", f"--archive-timeout={common.ARCHIVED}", repository=1)
             return
         time.sleep(0.25)
     raise rules.BackupError(f"PostgreSQL did not take up archive_command; see `journalctl -u {config['cluster']['unit']}`")
+
+
+def known_elsewhere(config: dict) -> bool:
+    """Whether the repository's host has made the stanza."""
+    try:
+        common.stanza(config)
+    except (rules.BackupError, ValueError):
+        return False
+    return True
 
 
 def backup(config: dict, kind: str) -> dict:
@@ -368,12 +415,15 @@ def save_database(config: dict, kind: str) -> dict:
 
 def save_sets(config: dict, kind: str, repository: int) -> dict:
     """A backup of the database into one repository."""
-    common.patient_pgbackrest(config, "backup", f"--type={kind}", f"--archive-timeout={common.ARCHIVED}", repository=repository)
+    words = ("backup", f"--type={kind}", f"--archive-timeout={common.ARCHIVED}", "--no-expire-auto")
+    common.patient_pgbackrest(config, *words, repository=repository)
     made = rules.sets_of(common.stanza(config, repository), repository)[-1]
     if made.damaged:
+        # It would drive out the good ones: nothing is removed until a set is whole again.
         raise rules.BackupError(
             f"{made.label} was made, but pages of the database are damaged; `pgbackrest info --stanza={config['stanza']}` names the files"
         )
+    common.patient_pgbackrest(config, "expire", repository=repository)
     return made.shown()
 
 
@@ -465,7 +515,8 @@ def expire(config: dict, kind: str, client: str = "") -> None:
 def forget_words(config: dict, kind: str) -> list[str]:
     keep = [word for name, count in config["files_keep"].items() for word in (f"--keep-{name}", str(count))]
     # Pruning reads and writes much; it goes with the full backup.
-    return ["forget", "--quiet", *keep, *(["--prune"] if kind == "full" else [])]
+    # By restic's own grouping the snapshots of an earlier set of paths would be kept for ever; other hosts' are not touched.
+    return ["forget", "--quiet", "--group-by", "host", *keep, *(["--prune"] if kind == "full" else [])]
 
 
 def expire_now(config: dict) -> dict:
