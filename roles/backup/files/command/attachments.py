@@ -96,7 +96,8 @@ def fill(config: dict, path: str = "", repository: int = 1) -> int:
     finally:
         shutil.rmtree(place, ignore_errors=True)
     if lost:
-        raise rules.BackupError(f"of {len(missing)} attachments that are missing {len(lost)} or more could not be had, such as {'; '.join(lost[:3])}")
+        count = f"{'at least ' if len(lost) >= GIVE_UP else ''}{len(lost)}"
+        raise rules.BackupError(f"of {len(missing)} attachments that are missing {count} could not be had: {'; '.join(lost[:3])}")
     return len(missing)
 
 
