@@ -296,7 +296,7 @@ def test_attachments_that_are_missing_come_back_and_no_other_is_touched(undone):
     rights = undone.host.sh(f"stat -c '%n %U:%G %a' {lost} $(dirname {lost})")
     undone.host.sh(f"echo more >> {kept}; rm -r $(dirname {lost})")
     before = undone.host.sh(f"stat -c '%i %s %y %z' {kept}")
-    assert command(undone, "files", "--path", "/var/lib/crm-platform/data")["files"] >= 1
+    assert command(undone, "files", "--path", "/var/lib/crm-platform/data")["restored"] >= 1
     assert undone.host.sh(f"stat -c '%i %s %y %z' {kept}") == before
     assert undone.host.read(lost) == "attachment lost"
     assert undone.host.sh(f"stat -c '%n %U:%G %a' {lost} $(dirname {lost})") == rights
@@ -305,7 +305,9 @@ def test_attachments_that_are_missing_come_back_and_no_other_is_touched(undone):
 
 def test_after_a_power_cut_nothing_starts_on_data_that_is_half_restored(undone):
     mark = '{"began": 1, "in_place": false, "units": []}'
-    undone.host.sh(f"systemctl stop postgresql@15-main; echo '{mark}' > /var/lib/crm-platform/backup/restoring.json; systemctl start postgresql@15-main")
+    undone.host.sh(
+        f"systemctl stop postgresql@15-main; echo '{mark}' > /var/lib/crm-platform/backup/restoring.json; systemctl start postgresql@15-main"
+    )
     assert undone.host.sh("systemctl is-active postgresql@15-main || true").strip() == "inactive"
     assert undone.host.sh("systemctl is-enabled crm-platform-backup-boot").strip() == "enabled"
     undone.host.sh("systemctl start crm-platform-backup-boot")

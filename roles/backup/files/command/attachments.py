@@ -183,4 +183,4 @@ def bring_back(config: dict, path: str, repository: int = 1) -> dict:
     save.make_directory(config["state"], *save.directories(config)[config["state"]])
     with common.alone(config, "files", save.WAIT):
         count = fill(config, path, repository)
-    return {"changed": count > 0, "path": path, "files": count}
+    return {"changed": count > 0, "path": path, "restored": count}
