@@ -267,6 +267,57 @@ def test_a_restore_that_fails_leaves_the_old_data_live(undone):
     assert parties(undone) == count and problems(undone) == set()
 
 
+def test_a_database_that_cannot_start_is_restored_after_a_restore_that_failed(undone):
+    count = parties(undone)
+    undone.host.sh(f"systemctl stop postgresql@15-main && mv {DATA}/pg_wal {DATA}/pg_wal.away")
+    words = ("restore", "--confirm", "crm", "--no-safety-backup")
+    said = command(undone, *words, "--lsn=FFFF/0", check=False)
+    assert "recovery ended before" in said["error"] and "pg_wal" in said["error"], said
+    assert not state(undone)["restoring"] and not state(undone)["kept"]
+    command(undone, *words)
+    undone.host.wait_for("the CRM to answer", undone.platform.healthy, 30)
+    assert parties(undone) == count and problems(undone) == set()
+    # The other way there is nothing but what does not start: what is live stays.
+    said = command(undone, "undo", check=False)
+    assert "live again" in said["error"], said
+    undone.host.wait_for("the CRM to answer", undone.platform.healthy, 30)
+    assert parties(undone) == count and state(undone)["kept"]
+    undone.host.sh(f"mv {DATA}.before-restore/pg_wal.away {DATA}.before-restore/pg_wal")
+    command(undone, "undo")
+    assert parties(undone) == count and problems(undone) == set()
+
+
+def test_attachments_that_are_missing_come_back_and_no_other_is_touched(undone):
+    client = undone.platform.login()
+    party = client.create_party("With attachments")
+    for text in ("kept", "lost"):
+        data = {"__class__": "bytes", "base64": base64.b64encode(f"attachment {text}".encode()).decode()}
+        client.call("model.ir.attachment.create", [{"name": text, "resource": f"party.party,{party}", "data": data}], {})
+    command(undone, "backup", "incr")
+    kept, lost = (undone.host.sh(f"grep -rl 'attachment {text}' /var/lib/crm-platform/data").strip() for text in ("kept", "lost"))
+    rights = undone.host.sh(f"stat -c '%n %U:%G %a' {lost} $(dirname {lost})")
+    undone.host.sh(f"echo more >> {kept}; rm -r $(dirname {lost})")
+    before = undone.host.sh(f"stat -c '%i %s %y %z' {kept}")
+    assert command(undone, "files", "--path", "/var/lib/crm-platform/data")["restored"] >= 1
+    assert undone.host.sh(f"stat -c '%i %s %y %z' {kept}") == before
+    assert undone.host.read(lost) == "attachment lost"
+    assert undone.host.sh(f"stat -c '%n %U:%G %a' {lost} $(dirname {lost})") == rights
+    assert not undone.host.sh("ls -A /var/lib/crm-platform/backup | grep attachments || true")
+
+
+def test_after_a_power_cut_nothing_starts_on_data_that_is_half_restored(undone):
+    mark = '{"began": 1, "in_place": false, "units": []}'
+    undone.host.sh(
+        f"systemctl stop postgresql@15-main; echo '{mark}' > /var/lib/crm-platform/backup/restoring.json; systemctl start postgresql@15-main"
+    )
+    assert undone.host.sh("systemctl is-active postgresql@15-main || true").strip() == "inactive"
+    assert undone.host.sh("systemctl is-enabled crm-platform-backup-boot").strip() == "enabled"
+    undone.host.sh("systemctl start crm-platform-backup-boot")
+    assert undone.host.sh("systemctl is-active postgresql@15-main").strip() == "active"
+    undone.host.wait_for("the CRM to answer", undone.platform.healthy, 30)
+    assert problems(undone) == set()
+
+
 @pytest.mark.parametrize("unit", ["crm-platform-backup-incr", "crm-platform-backup-drill", "crm-platform-restore"])
 def test_a_killed_run_is_told_and_the_next_one_works(undone, unit):
     count = parties(undone)

@@ -14,6 +14,7 @@ import json
 import signal
 import sys
 
+import attachments
 import bring_back
 import common
 import drill
@@ -55,7 +56,8 @@ def arguments() -> argparse.Namespace:
     commands.add_parser("undo", help="put the data directory back that a restore replaced")
     commands.add_parser("forget", help="remove the data directory that a restore replaced")
     files = commands.add_parser("files", help="bring the newest files back: all of this host, or what is below a path")
-    files.add_argument("--path", default="")
+    files.add_argument("--path", default="", help="of attachments those that are missing come back, of anything else all")
+    files.add_argument("--repository", type=int, choices=(1, 2), default=1, help="2 takes attachments from the second repository")
     hand_out = commands.add_parser("hand-out", help="on a repository's host: the key of a client's files; it is printed")
     hand_out.add_argument("client")
     hand_out.add_argument("--pki", action="store_true", help="and the certificates that it had saved")
@@ -63,6 +65,14 @@ def arguments() -> argparse.Namespace:
     commands.add_parser("tidy", help="remove what a killed drill left")
     commands.add_parser("exported", help="remember that the repository's key was exported")
     return parser.parse_args()
+
+
+def bring_files_back(config: dict, path: str, repository: int) -> dict:
+    if path and attachments.within(config, path) and not common.keeps_for_others(config):
+        return attachments.bring_back(config, path, repository)
+    if repository == 2:
+        raise rules.BackupError(f"the second repository gives attachments only: --path={config['attachments']}")
+    return save.restore_files(config, path)
 
 
 def stopped(number: int, dummy) -> None:
@@ -116,7 +126,7 @@ def main() -> int:
         elif chosen.command == "forget":
             result = bring_back.forget(config)
         elif chosen.command == "files":
-            result = save.restore_files(config, chosen.path)
+            result = bring_files_back(config, chosen.path, chosen.repository)
         elif chosen.command == "hand-out":
             result = save.hand_out(config, chosen.client, chosen.pki)
         else:

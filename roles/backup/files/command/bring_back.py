@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import pathlib
@@ -13,6 +14,7 @@ import shutil
 import subprocess
 import time
 
+import attachments
 import common
 import look
 import rules
@@ -23,6 +25,18 @@ CUT_OFF = (
     " restore again with backup_restore_in_place=true and backup_restore_safety_backup=false"
 )
 COMMAND = "/usr/local/sbin/crm-platform-backup"
+# While a restore is on its way, PostgreSQL starts only where this is there, too: not by itself after a power cut, half-way.
+ALLOWED = "/run/crm-platform-restore"
+# Settings that recovery wants no smaller than they were, and what pg_controldata calls them.
+SETTINGS = {
+    "max_connections": "max_connections setting",
+    "max_worker_processes": "max_worker_processes setting",
+    "max_wal_senders": "max_wal_senders setting",
+    "max_prepared_transactions": "max_prepared_xacts setting",
+    "max_locks_per_transaction": "max_locks_per_xact setting",
+}
+# Appended to the restored postgresql.auto.conf for a replay with settings that are smaller than they were.
+EASED = "\n# crm-platform-backup, while the log is replayed\nhot_standby = 'off'\n"
 UNIT = "crm-platform-restore.service"
 CRM_UNITS = ("crm-platform.service", "crm-platform-worker.service", "crm-platform-cron.service")
 # Beside the set itself: the log that is replayed, and some room for PostgreSQL to work.
@@ -31,9 +45,27 @@ ROOM = 256 * 1024**2
 RESERVE = 32 * 1024**2
 
 
+class Unfinished(rules.BackupError):
+    """The database is restored, and live; something beside it is not done."""
+
+
+class NotUp(rules.BackupError):
+    """PostgreSQL, or the CRM, does not come up with the data that is there."""
+
+
 def old(config: dict) -> str:
     """Where the data directory lies that a restore has replaced."""
     return config["cluster"]["data"] + ".before-restore"
+
+
+def failed(config: dict) -> str:
+    """Where that lies for a while which gave way to the old data: what a restore made, or what was live before an undo."""
+    return config["cluster"]["data"] + ".failed"
+
+
+def forgotten(config: dict) -> str:
+    """Where that lies while it is removed which nobody wants any more: half of it is taken for nothing else."""
+    return config["cluster"]["data"] + ".forgotten"
 
 
 def reserve(config: dict) -> pathlib.Path:
@@ -145,36 +177,58 @@ def restore(config: dict, chosen: argparse.Namespace) -> dict:
         raise rules.BackupError(
             f"a restore replaces the database {config['database']}: give its name as backup_restore_confirm to show that it is meant"
         )
-    if chosen.new_cluster and not take_over(config, chosen.repository):
+    if chosen.new_cluster and not take_over(config, chosen):
         return {"plan": None}
     if chosen.check:
         return {"plan": plan(config, chosen)}
-    began = time.monotonic()
+    began, unfinished = time.monotonic(), None
     try:
-        with common.alone(config, "restore", resumes=("undo", "recover")):
-            mark = common.remembered(config, "restoring.json", {})
-            if mark and not mark.get("in_place"):
-                put_back(config)
-            # What is refused here was no run.
-            steps = plan(config, chosen)
-            with common.recorded(config, "restore") as entry:
-                if steps["live"] and not chosen.no_safety_backup and not chosen.new_cluster:
-                    keep_what_is_there(config, chosen.repository)
-                replace(config, chosen, steps)
-                kept = old(config) if os.path.isdir(old(config)) else None
-                entry["result"] = {
-                    "set": steps["set"]["label"],
-                    "recovered": recovered(config),
-                    "kept": kept,
-                    "undo": "crm-platform-backup undo" if kept else None,
-                    "forget": "crm-platform-backup forget" if kept else None,
-                    "seconds": round(time.monotonic() - began, 1),
-                }
+        try:
+            with common.alone(config, "restore", resumes=("undo", "recover")):
+                clear_up(config)
+                # What is refused here was no run.
+                steps = plan(config, chosen)
+                with common.recorded(config, "restore") as entry:
+                    if steps["live"] and not chosen.no_safety_backup and not chosen.new_cluster:
+                        keep_what_is_there(config, chosen.repository)
+                    reached, undone = replace(config, chosen, steps)
+                    kept = old(config) if os.path.isdir(old(config)) else None
+                    entry["result"] = {
+                        "set": steps["set"]["label"],
+                        "target": target_words(chosen),
+                        "recovered": reached,
+                        "kept": kept,
+                        "undo": "crm-platform-backup undo" if kept else None,
+                        "forget": "crm-platform-backup forget" if kept else None,
+                        "seconds": round(time.monotonic() - began, 1),
+                    }
+                    if undone:
+                        raise Unfinished(undone)
+        except Unfinished as exc:
+            unfinished = exc
         # On its new timeline nothing was saved yet.
         save_again(config, chosen.repository)
     finally:
         look.write(config)
+    if unfinished:
+        raise unfinished
     return entry["result"]
+
+
+def clear_up(config: dict) -> None:
+    """Before a restore: what an earlier one has left. Old data that does not come up is no reason not to restore, but one to do it."""
+    mark = common.remembered(config, "restoring.json", {})
+    if mark and not mark.get("in_place"):
+        try:
+            put_back(config)
+        except NotUp as exc:
+            common.say(str(exc))
+    sweep(config)
+
+
+def target_words(chosen: argparse.Namespace) -> list[str]:
+    """What is asked for, to know it again."""
+    return [chosen.label, chosen.time, chosen.lsn, chosen.name, str(chosen.timeline or "")]
 
 
 def save_again(config: dict, repository: int) -> None:
@@ -210,22 +264,60 @@ def as_unit(words: list[str], detach: bool) -> int:
 
 def recover(config: dict) -> dict:
     """Where a restore was killed half-way, the old data is live again. It stays a failed run, which is told."""
-    mark = common.remembered(config, "restoring.json", None)
-    # What was written over cannot be put back; that is told, too.
-    if not mark or mark.get("in_place") or common.locked(config):
+    if common.locked(config) or not left_over(config):
         return {"changed": False}
     try:
         # It does not count as a run of its own: the mark of the killed one stays.
         with common.alone(config, "recover"):
-            common.say("the restore was killed: putting the old data back")
-            put_back(config)
+            # Since the look another may have begun, and ended.
+            mark = common.remembered(config, "restoring.json", None)
+            # What was written over cannot be put back; that is told, too.
+            if mark and not mark.get("in_place"):
+                common.say("the restore was killed: putting the old data back")
+                put_back(config)
+            elif not mark:
+                go_on(config)
+            sweep(config)
     finally:
         look.write(config)
     return {"changed": True}
 
 
-def take_over(config: dict, repository: int) -> bool:
+def left_over(config: dict) -> bool:
+    """Whether a run that was killed left something to do."""
+    mark = common.remembered(config, "restoring.json", None)
+    if mark:
+        return not mark.get("in_place")
+    return common.remembered(config, "stopped.json", None) is not None or any(os.path.isdir(path) for path in (failed(config), forgotten(config)))
+
+
+def go_on(config: dict) -> None:
+    """Start what a restore had stopped, where it was killed before it could. PostgreSQL is tried once: somebody may be mending it."""
+    stopped = common.remembered(config, "stopped.json", None)
+    if stopped is None:
+        return
+    try:
+        if look.archiver(config) is None:
+            if stopped.get("tried"):
+                return
+            bring_up(config, stopped.get("units", []))
+        else:
+            start_crm(config, stopped.get("units", []))
+    except NotUp as exc:
+        common.say(str(exc))
+
+
+def sweep(config: dict) -> None:
+    """Remove what nobody wants any more and a killed run has left."""
+    if not common.remembered(config, "restoring.json", None):
+        pathlib.Path(ALLOWED).unlink(missing_ok=True)
+        for path in (failed(config), forgotten(config)):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def take_over(config: dict, chosen: argparse.Namespace) -> bool:
     """Make a repository that came from elsewhere this host's own; False where its database is live here already."""
+    repository = chosen.repository
     save.make_directory(config["state"], *save.directories(config)[config["state"]])
     if not common.kept_elsewhere(config):
         save.hand_key_on(config)
@@ -237,6 +329,13 @@ def take_over(config: dict, repository: int) -> bool:
     if common.remembered(config, "restoring.json", None):
         return True
     if str(rules.system_of(stanza, repository)) == common.controldata(config)["Database system identifier"]:
+        last = common.remembered(config, "runs.json", {}).get("restore", {}).get("result", {})
+        # The same rebuild once more, since something after this failed, has been here already.
+        if any(target_words(chosen)) and last.get("target") != target_words(chosen):
+            raise rules.BackupError(
+                f"the database {config['database']} is live here already, and a rebuild leaves it as it is: bring it to an earlier state with"
+                " crm.platform.restore, or leave the target out"
+            )
         return False
     tables = common.psql(config, "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace")
     if tables != "0":
@@ -246,12 +345,13 @@ def take_over(config: dict, repository: int) -> bool:
     return True
 
 
-def replace(config: dict, chosen: argparse.Namespace, steps: dict) -> None:
-    """Stop, put the old data aside, restore, replay, start; or put the old data back."""
+def replace(config: dict, chosen: argparse.Namespace, steps: dict) -> tuple[dict, str]:
+    """Stop, put the old data aside, restore, replay, start; or put the old data back. (The point reached, what is not done beside it.)"""
     data, unit = config["cluster"]["data"], config["cluster"]["unit"]
     running = [name for name in CRM_UNITS if common.run("systemctl", "is-active", name, check=False).stdout.strip() == "active"]
-    # Of a restore that was cut off the CRM is still stopped.
-    running = running or common.remembered(config, "restoring.json", {}).get("units", [])
+    # Of a restore that was cut off, or left a database that does not start, the CRM is still stopped.
+    for name in ("restoring.json", "stopped.json"):
+        running = running or common.remembered(config, name, {}).get("units", [])
     common.remember(
         config,
         "restoring.json",
@@ -270,27 +370,102 @@ def replace(config: dict, chosen: argparse.Namespace, steps: dict) -> None:
         source = common.from_repository(config, chosen.repository)
         common.pgbackrest(config, "restore", *steps["options"], *source, *(["--delta"] if chosen.in_place else []), repository=chosen.repository)
         common.say("replaying the log")
-        start(config)
-        if chosen.files:
-            save_attachments(config, chosen.repository)
+        reached = replay(config)
     except BaseException as exc:
         if chosen.in_place:
             raise rules.BackupError(f"{exc}; the data directory is incomplete, PostgreSQL is stopped: restore again, newest set or another") from exc
-        put_back(config)
+        try:
+            put_back(config)
+        except rules.BackupError as other:
+            raise rules.BackupError(f"{exc}; and {other}") from exc
         raise
     reserve(config).unlink(missing_ok=True)
-    if chosen.new_cluster:
-        shutil.rmtree(old(config), ignore_errors=True)
-    if running:
-        common.run("systemctl", "start", *running)
-    pathlib.Path(common.state_path(config, "restoring.json")).unlink()
+    if chosen.new_cluster and os.path.isdir(old(config)):
+        shutil.rmtree(forgotten(config), ignore_errors=True)
+        os.rename(old(config), forgotten(config))
+    # From here on the restored data is what is live: what fails beside it is told, and throws it away no more.
+    settle(config, running)
+    sweep(config)
+    complaints = []
+    if chosen.files:
+        try:
+            attachments.fill(config, repository=chosen.repository)
+        except (rules.BackupError, OSError, ValueError) as exc:
+            again = f"crm-platform-backup files --path {config['attachments']}" + (" --repository 2" if chosen.repository == 2 else "")
+            complaints.append(f"attachments are missing ({exc}): `{again}` brings them back")
+    try:
+        start_crm(config, running)
+    except NotUp as exc:
+        complaints.append(f"{exc}; `crm-platform-backup undo` puts back what was there before")
+    return reached, f"the database is restored, but {'; '.join(complaints)}" if complaints else ""
 
 
-def save_attachments(config: dict, repository: int) -> None:
-    """Attachments are never overwritten by the CRM, so the newest snapshot has those of every earlier moment."""
-    # A client has no way to the second one.
-    restic = common.restic_second if repository == 2 and common.writes_second(config) else common.restic
-    restic(config, "--no-lock", "restore", "latest", "--host", config["name"], "--target", "/", "--include", config["attachments"])
+def replay(config: dict) -> dict:
+    """Start PostgreSQL and have it replay the log; the point that was reached."""
+    try:
+        start(config)
+        return recovered(config)
+    except NotUp:
+        small = too_small(config)
+        if not small:
+            raise
+    # Only for those who would look on meanwhile they have to be as large as they were when the log was written.
+    common.say(f"replaying the log without readers, since {small}")
+    auto = pathlib.Path(config["cluster"]["data"], "postgresql.auto.conf")
+    common.run("systemctl", "stop", config["cluster"]["unit"], check=False)
+    with auto.open("a", encoding="utf-8") as file:
+        file.write(EASED)
+    start(config)
+    # PostgreSQL forgets it when it stops.
+    reached = recovered(config)
+    auto.write_text(auto.read_text(encoding="utf-8").replace(EASED, ""), encoding="utf-8")
+    common.run("systemctl", "stop", config["cluster"]["unit"])
+    start(config)
+    return reached
+
+
+def too_small(config: dict) -> str:
+    """The first of the server's settings that is smaller than the log needs; as far as that was replayed, the data's control file knows."""
+    try:
+        needed = common.controldata(config)
+    except rules.BackupError:
+        return ""
+    for name, shown in SETTINGS.items():
+        words = (f"{config['cluster']['bin']}/postgres", "-D", f"/etc/postgresql/{config['cluster']['version']}/main", "-C", name)
+        here = common.as_postgres(*words, check=False).stdout.strip()
+        if here.isdigit() and int(here) < int(needed.get(shown, 0)):
+            return f"{name} is {here} here and was {needed[shown]}"
+    return ""
+
+
+def settle(config: dict, units: list[str]) -> None:
+    """The restore, or what takes it back, is done with the data directory; what is left to start is remembered."""
+    try:
+        common.remember(config, "stopped.json", {"units": units})
+    except OSError as exc:
+        if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+    pathlib.Path(common.state_path(config, "restoring.json")).unlink(missing_ok=True)
+    pathlib.Path(ALLOWED).unlink(missing_ok=True)
+
+
+def bring_up(config: dict, units: list[str]) -> None:
+    """Start PostgreSQL with the data that is there, and the CRM; NotUp where one of them does not start."""
+    try:
+        start(config)
+    except NotUp:
+        # What a later restore brings back has its CRM again.
+        common.remember(config, "stopped.json", {"units": units, "tried": True})
+        raise
+    start_crm(config, units)
+
+
+def start_crm(config: dict, units: list[str]) -> None:
+    if units:
+        done = common.run("systemctl", "start", *units, check=False)
+        if done.returncode:
+            raise NotUp(f"the CRM does not start: {common.last_words(done.stderr)}")
+    pathlib.Path(common.state_path(config, "stopped.json")).unlink(missing_ok=True)
 
 
 def make_data(path: str) -> None:
@@ -300,21 +475,36 @@ def make_data(path: str) -> None:
 
 def start(config: dict) -> None:
     """Start PostgreSQL and wait until it has replayed the log and takes writes."""
-    log = pathlib.Path(config["cluster"]["log"])
+    log, unit = pathlib.Path(config["cluster"]["log"]), config["cluster"]["unit"]
     behind = log.stat().st_size if log.exists() else 0
-    common.run("systemctl", "start", config["cluster"]["unit"], check=False)
+    if common.remembered(config, "restoring.json", None):
+        pathlib.Path(ALLOWED).touch()
+    # Earlier starts that failed are counted, and this is none of them.
+    common.run("systemctl", "reset-failed", unit, check=False)
+    common.run("systemctl", "start", unit, check=False)
     while True:
-        answer = common.psql(config, "SELECT pg_is_in_recovery()", database="postgres", check=False)
-        if answer == "f":
+        state = "SELECT CASE WHEN pg_is_in_recovery() THEN pg_get_wal_replay_pause_state() ELSE 'done' END"
+        answer = common.psql(config, state, database="postgres", check=False)
+        if answer == "done":
             return
-        shown = common.run("systemctl", "show", "--property", "ActiveState,NRestarts", config["cluster"]["unit"], check=False).stdout.split()
+        shown = common.run("systemctl", "show", "--property", "ActiveState,NRestarts", unit, check=False).stdout.split()
         # systemd tries again and again what cannot come up.
         if "NRestarts=0" not in shown or not {"ActiveState=active", "ActiveState=activating"} & set(shown):
-            with log.open(encoding="utf-8", errors="replace") as file:
-                file.seek(behind)
-                words = [line.split("FATAL: ", 1)[1].strip() for line in file if "FATAL: " in line and "starting up" not in line]
-            raise rules.BackupError(f"PostgreSQL did not come up with the restored data: {words[-1] if words else 'see ' + str(log)}")
+            raise NotUp(f"PostgreSQL did not come up: {complaint(log, behind)}")
+        # Nobody asks for that; it is what PostgreSQL does where it cannot go on.
+        if answer == "paused":
+            raise NotUp(f"PostgreSQL has paused the replay of the log: see {log}")
         time.sleep(0.3)
+
+
+def complaint(log: pathlib.Path, behind: int) -> str:
+    """Why PostgreSQL did not come up, as its log says since then."""
+    if not log.exists():
+        return f"see {log}"
+    with log.open(encoding="utf-8", errors="replace") as file:
+        file.seek(behind)
+        words = [line.split("FATAL: ", 1)[1].strip() for line in file if "FATAL: " in line and "starting up" not in line]
+    return words[-1] if words else f"see {log}"
 
 
 def recovered(config: dict) -> dict:
@@ -330,22 +520,57 @@ def recovered(config: dict) -> dict:
 def put_back(config: dict) -> None:
     """The old data directory is live again, and so is the CRM; what the restore made is removed."""
     mark = common.remembered(config, "restoring.json", {})
-    data, unit = config["cluster"]["data"], config["cluster"]["unit"]
     reserve(config).unlink(missing_ok=True)
+    if mark.get("undo"):
+        take_back(config, mark)
+        return
     if os.path.isdir(old(config)):
-        common.run("systemctl", "stop", unit, check=False)
-        failed = data + ".failed"
-        shutil.rmtree(failed, ignore_errors=True)
-        if os.path.isdir(data):
-            os.rename(data, failed)
-        os.rename(old(config), data)
-        shutil.rmtree(failed, ignore_errors=True)
+        exchange(config)
+        # It may be what has filled the disk.
+        shutil.rmtree(failed(config), ignore_errors=True)
     elif mark.get("in_place"):
         raise rules.BackupError(CUT_OFF)
-    start(config)
-    if mark.get("units"):
-        common.run("systemctl", "start", *mark["units"])
-    pathlib.Path(common.state_path(config, "restoring.json")).unlink(missing_ok=True)
+    # All is as it was before the restore. Whether that comes up is another matter, and must not keep the next restore from being made.
+    settle(config, mark.get("units", []))
+    try:
+        bring_up(config, mark.get("units", []))
+    except NotUp as exc:
+        raise NotUp(f"what was there before is back, but not up: {exc}") from exc
+
+
+def exchange(config: dict) -> None:
+    """The old data to its place, and what is there to `failed`. One that was killed between the two goes on."""
+    data = config["cluster"]["data"]
+    common.run("systemctl", "stop", config["cluster"]["unit"], check=False)
+    if os.path.isdir(data):
+        shutil.rmtree(failed(config), ignore_errors=True)
+        os.rename(data, failed(config))
+    os.rename(old(config), data)
+
+
+def take_back(config: dict, mark: dict) -> None:
+    """End an undo: what was live before it is removed when the old data is up, and live again where that does not come up."""
+    data, units = config["cluster"]["data"], mark.get("units", [])
+    if os.path.isdir(old(config)):
+        exchange(config)
+    try:
+        start(config)
+    except NotUp as exc:
+        if not os.path.isdir(failed(config)):
+            settle(config, units)
+            raise
+        common.run("systemctl", "stop", config["cluster"]["unit"], check=False)
+        os.rename(data, old(config))
+        os.rename(failed(config), data)
+        settle(config, units)
+        bring_up(config, units)
+        raise rules.BackupError(f"what was live is live again, since the data from before the restore does not come up: {exc}") from exc
+    if os.path.isdir(failed(config)):
+        shutil.rmtree(forgotten(config), ignore_errors=True)
+        os.rename(failed(config), forgotten(config))
+    settle(config, units)
+    start_crm(config, units)
+    sweep(config)
 
 
 def undo(config: dict) -> dict:
@@ -362,7 +587,8 @@ def undo(config: dict) -> dict:
                     # What is there may be why this is undone.
                     common.say(f"it could not be saved: {exc}")
                 running = [name for name in CRM_UNITS if common.run("systemctl", "is-active", name, check=False).stdout.strip() == "active"]
-                common.remember(config, "restoring.json", {"began": int(time.time()), "in_place": False, "units": running})
+                running = running or common.remembered(config, "stopped.json", {}).get("units", [])
+                common.remember(config, "restoring.json", {"began": int(time.time()), "in_place": False, "undo": True, "units": running})
                 if running:
                     common.run("systemctl", "stop", *running)
             put_back(config)
@@ -377,6 +603,11 @@ def forget(config: dict) -> dict:
     with common.alone(config, "forget"):
         save.unfinished(config)
         found = os.path.isdir(old(config))
-        shutil.rmtree(old(config), ignore_errors=not found)
+        # What is half removed is not taken for the old data any more.
+        shutil.rmtree(forgotten(config), ignore_errors=True)
+        if found:
+            os.rename(old(config), forgotten(config))
+            shutil.rmtree(forgotten(config))
+        sweep(config)
     look.write(config)
     return {"removed": old(config) if found else None}

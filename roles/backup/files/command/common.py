@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import functools
 import hashlib
@@ -31,6 +32,8 @@ LOCK_WAIT = 900
 LOCKED = "already locked"
 # What pgBackRest says where another of its runs holds a lock, here or on the other host, and the seconds to wait for it.
 LOCKED_SETS, WAIT_FOR_SETS = "is another pgBackRest process running", 120
+# Runs that make room: they must not fail for want of it before they have begun.
+MAKE_ROOM = ("recover", "forget", "undo", "expire")
 # Seconds within which a segment of the log has to be in the repository; where a second one is dead it takes a while to be in the first.
 ARCHIVED = 300
 
@@ -273,12 +276,16 @@ def controldata(config: dict, directory: str = "") -> dict:
 def write_whole(path: str, text: str, mode: int = 0o600) -> None:
     """Replace a file in one step, so that nobody reads half of it."""
     staged = f"{path}.{os.getpid()}.new"
-    with open(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as file:
-        os.fchmod(file.fileno(), mode)
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(staged, path)
+    try:
+        with open(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(staged, path)
+    except OSError:
+        pathlib.Path(staged).unlink(missing_ok=True)
+        raise
 
 
 def make_way(path: str) -> None:
@@ -346,12 +353,20 @@ def alone(config: dict, kind: str, wait: float = 0, resumes: tuple = ()) -> t.It
         left = remembered(config, "running.json", None)
         if left and left["kind"] not in (kind, *resumes):
             killed = [one for one in killed if one["kind"] != left["kind"]] + [left]
-        remember(config, "killed.json", killed)
-        remember(config, "running.json", {"kind": kind, "began": int(time.time())})
+        marked = True
+        try:
+            remember(config, "killed.json", killed)
+            remember(config, "running.json", {"kind": kind, "began": int(time.time())})
+        except OSError as exc:
+            if exc.errno not in (errno.ENOSPC, errno.EDQUOT) or kind not in MAKE_ROOM:
+                raise
+            # What tells of a killed run stays as it is.
+            marked = False
         try:
             yield
         finally:
-            pathlib.Path(state_path(config, "running.json")).unlink(missing_ok=True)
+            if marked:
+                pathlib.Path(state_path(config, "running.json")).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

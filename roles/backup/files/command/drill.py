@@ -25,14 +25,6 @@ RUNTIME = "/run/crm-platform-drill"
 SPOOL = "/var/spool/pgbackrest/crm-platform-drill"
 # What is left to the live database on a disk that both write to, and how often it is looked at, in seconds.
 RESERVE, WATCH = 512 * 1024**2, 1.0
-# Settings that recovery wants no smaller than they were.
-SETTINGS = {
-    "max_connections": "max_connections setting",
-    "max_worker_processes": "max_worker_processes setting",
-    "max_wal_senders": "max_wal_senders setting",
-    "max_prepared_transactions": "max_prepared_xacts setting",
-    "max_locks_per_transaction": "max_locks_per_xact setting",
-}
 COUNT = r"""
 BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
 SELECT format('SELECT %L, count(*) FROM ONLY %I.%I', format('%I.%I', n.nspname, c.relname), n.nspname, c.relname)
@@ -152,7 +144,7 @@ def start(config: dict, scratch: str) -> None:
     common.write_whole(f"{RUNTIME}/pg_ident.conf", f"drill postgres postgres\ndrill root postgres\ndrill crm-platform {config['owner']}\n", 0o644)
     common.write_whole(f"{RUNTIME}/postgresql.conf", "", 0o644)
     needed = common.controldata(config, scratch)
-    settings = {name: needed[shown] for name, shown in SETTINGS.items() if shown in needed}
+    settings = {name: needed[shown] for name, shown in bring_back.SETTINGS.items() if shown in needed}
     settings.update(
         config_file=f"{RUNTIME}/postgresql.conf", hba_file=f"{RUNTIME}/pg_hba.conf", ident_file=f"{RUNTIME}/pg_ident.conf", port=str(cluster["port"]),
         listen_addresses="", unix_socket_directories=RUNTIME, ssl="off", archive_mode="off", shared_buffers=f"{config['drill']['shared_buffers_mb']}MB",
