@@ -245,7 +245,7 @@ def test_a_host_is_taken_out_and_in_without_a_lost_request(lab):
 
 def test_a_changed_setting_restarts_one_host_after_the_other(lab):
     lab.warm()
-    loading = lab.load(90)
+    loading = lab.load(600)
     time.sleep(1)
     outcome = lab.does("crm_service", crm_service_threads=3)
     assert loading.poll() is None, "the load was over before the run"
