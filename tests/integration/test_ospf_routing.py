@@ -102,9 +102,12 @@ def test_key_chains(router, ask):
 
 def test_a_daemon_that_is_needed_no_more_goes_without_a_restart(router, ask):
     process = router.sh("pidof ospfd")
-    done = ask(bfd=False)
-    assert done.rc == 0 and "restart frr" not in done.last["steps"] and "bfdd=no" in router.read("/etc/frr/daemons"), done.failure or done.last
-    assert not ask(bfd=False).last["changed"] and ask().rc == 0
+    less = {"bfd": False, "interfaces": [{"name": "link0", "neighbours": ["198.51.100.2"]}], "service_addresses": ["192.0.2.10"]}
+    done = ask(**less)
+    assert done.rc == 0 and "restart frr" not in done.last["steps"], done.failure or done.last
+    named = router.read("/etc/frr/daemons")
+    assert "ospfd=yes" in named and "bfdd=no" in named and "ospf6d=no" in named
+    assert not ask(**less).last["changed"] and ask().rc == 0
     assert "bfdd=yes" in router.read("/etc/frr/daemons") and router.sh("pidof ospfd") == process
 
 

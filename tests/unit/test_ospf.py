@@ -248,6 +248,8 @@ def test_what_is_no_key_is_shown(line):
 def test_an_empty_block_stands_for_itself():
     assert "- bfd / profile other" in frr.differences(running(text() + "bfd\n profile other\n exit\n"), text())
     assert frr.differences(running(text()) + "interface eth7\nexit\n", text()) == ["- interface eth7"]
+    # What a daemon that is needed no more, and still runs, has to say.
+    assert frr.differences(running(text(bfd=False)) + "bfd\nexit\n", text(bfd=False)) == []
 
 
 def test_keys_are_changed_without_naming_the_old_one():

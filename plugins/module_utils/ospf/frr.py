@@ -165,8 +165,8 @@ def statements(text: str) -> set[Line]:
             continue
         above = [*above[:depth], line]
         found.add(tuple(above))
-    # A block is there by its lines; one that is empty stands for itself.
-    return {one for one in found if not any(other[: len(one)] == one and len(other) > len(one) for other in found)}
+    # A block is there by its lines; one that is empty stands for itself. But that of a bfdd that has nothing to do: no reload removes it.
+    return {one for one in found if not any(other[: len(one)] == one and len(other) > len(one) for other in found)} - {("bfd",)}
 
 
 def differences(running: str, wanted: str) -> list[str]:
