@@ -213,8 +213,8 @@ def beside(config: dict) -> bool:
 
 
 def room_beside(config: dict) -> int:
-    """Beside the set: the log of both for as long as they do not clear it away, and what the live one may grow by."""
-    return 2 * int(common.psql(config, "SELECT pg_size_bytes(current_setting('max_wal_size'))", database="postgres")) + RESERVE
+    """Beside the set: the log that the scratch keeps until it clears it away, and what is the live one's. What they take beyond that ends it."""
+    return int(common.psql(config, "SELECT pg_size_bytes(current_setting('max_wal_size'))", database="postgres")) + RESERVE
 
 
 @contextlib.contextmanager
