@@ -269,7 +269,8 @@ def test_a_restore_that_fails_leaves_the_old_data_live(undone):
 
 def test_a_database_that_cannot_start_is_restored_after_a_restore_that_failed(undone):
     count = parties(undone)
-    undone.host.sh(f"systemctl stop postgresql@15-main && mv {DATA}/pg_wal {DATA}/pg_wal.away")
+    # Without its database the worker takes a minute and a half to stop.
+    undone.host.sh(f"systemctl stop crm-platform-worker postgresql@15-main && mv {DATA}/pg_wal {DATA}/pg_wal.away")
     words = ("restore", "--confirm", "crm", "--no-safety-backup")
     said = command(undone, *words, "--lsn=FFFF/0", check=False)
     assert "recovery ended before" in said["error"] and "pg_wal" in said["error"], said

@@ -481,15 +481,20 @@ def start(config: dict) -> None:
         pathlib.Path(ALLOWED).touch()
     # Earlier starts that failed are counted, and this is none of them.
     common.run("systemctl", "reset-failed", unit, check=False)
-    common.run("systemctl", "start", unit, check=False)
+    common.run("systemctl", "start", "--no-block", unit, check=False)
     while True:
         state = "SELECT CASE WHEN pg_is_in_recovery() THEN pg_get_wal_replay_pause_state() ELSE 'done' END"
         answer = common.psql(config, state, database="postgres", check=False)
         if answer == "done":
             return
-        shown = common.run("systemctl", "show", "--property", "ActiveState,NRestarts", unit, check=False).stdout.split()
-        # systemd tries again and again what cannot come up.
-        if "NRestarts=0" not in shown or not {"ActiveState=active", "ActiveState=activating"} & set(shown):
+        said = common.run("systemctl", "show", "--property", "ActiveState,ControlPID,NRestarts,Job", unit, check=False).stdout
+        shown = dict(word.partition("=")[::2] for word in said.split())
+        at_work = shown.get("ActiveState") in ("active", "activating") or shown.get("Job", "0") != "0"
+        # systemd waits without end for one that died while its pgBackRest fetched the log,
+        begun = shown.get("ActiveState") == "activating" and shown.get("ControlPID") == "0"
+        silent = begun and not os.path.exists(os.path.join(config["cluster"]["data"], "postmaster.pid"))
+        # and tries again and again what cannot come up.
+        if shown.get("NRestarts") != "0" or not at_work or silent:
             raise NotUp(f"PostgreSQL did not come up: {complaint(log, behind)}")
         # Nobody asks for that; it is what PostgreSQL does where it cannot go on.
         if answer == "paused":
