@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import types
 
@@ -105,9 +106,8 @@ def host(tmp_path, monkeypatch):
     """host(option=...), whose clock goes as its runs do."""
     monkeypatch.setattr(module_file, "STATE", str(tmp_path))
     monkeypatch.setattr(module_file.time, "sleep", lambda seconds: None)
-    made = lambda **params: Host(tmp_path / "runs.json", **params)  # pylint: disable=unnecessary-lambda-assignment
     monkeypatch.setattr(module_file.time, "time", lambda: 1000.0)
-    return made
+    return functools.partial(Host, tmp_path / "runs.json")
 
 
 def starts(one):

@@ -540,7 +540,7 @@ def put_back(config: dict) -> None:
     try:
         bring_up(config, mark.get("units", []))
     except NotUp as exc:
-        raise NotUp(f"what was there before is back, but not up: {exc}") from exc
+        raise NotUp(f"what was there before is back, but not up: {exc}") from exc  # pylint: disable=bad-exception-cause
 
 
 def exchange(config: dict) -> None:
@@ -569,7 +569,8 @@ def take_back(config: dict, mark: dict) -> None:
         os.rename(failed(config), data)
         settle(config, units)
         bring_up(config, units)
-        raise rules.BackupError(f"what was live is live again, since the data from before the restore does not come up: {exc}") from exc
+        said = f"what was live is live again, since the data from before the restore does not come up: {exc}"
+        raise rules.BackupError(said) from exc  # pylint: disable=bad-exception-cause
     if os.path.isdir(failed(config)):
         shutil.rmtree(forgotten(config), ignore_errors=True)
         os.rename(failed(config), forgotten(config))
