@@ -314,7 +314,8 @@ def test_after_a_power_cut_nothing_starts_on_data_that_is_half_restored(undone):
     assert undone.host.sh("systemctl is-active postgresql@15-main || true").strip() == "inactive"
     assert undone.host.sh("systemctl is-enabled crm-platform-backup-boot").strip() == "enabled"
     undone.host.sh("systemctl start crm-platform-backup-boot")
-    assert undone.host.sh("systemctl is-active postgresql@15-main").strip() == "active"
+    # Debian's unit says so a moment after PostgreSQL does.
+    undone.host.wait_for("PostgreSQL to be up", lambda: undone.host.sh("systemctl is-active postgresql@15-main || true").strip() == "active", 30)
     undone.host.wait_for("the CRM to answer", undone.platform.healthy, 30)
     assert problems(undone) == set()
 
