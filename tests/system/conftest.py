@@ -1,7 +1,7 @@
 # Copyright: crm.platform contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A Debian 12 server for the tests here, in the order of its life, and another one for what is about backups and the firewall.
+"""A Debian 12 server for the tests here, in the order of its life, and another one for what is about backups.
 
 First it is fresh: bad input is refused, a full disk stops a run (test_1_*).
 Then the very same host is deployed from the collection's tarball, and has to
@@ -39,10 +39,14 @@ def pytest_collection_modifyitems(items):
 
 
 class Lives(scheduler.LoadScopeScheduling):
-    """The tests up to test_4_* go to one process, in their order, and the others to another one."""
+    """The tests up to test_4_* go to one process, in their order; those on a server that has its backups to another one.
+
+    What has hosts of its own goes to whichever is done first.
+    """
 
     def _split_scope(self, nodeid):
-        return "life" if Path(nodeid.split("::")[0]).name < "test_5" else "data"
+        name = Path(nodeid.split("::")[0]).name
+        return "life" if name < "test_5" else "data" if name.startswith(("test_5", "test_6b")) else "rest"
 
 
 def pytest_xdist_make_scheduler(config, log):
