@@ -216,6 +216,19 @@ def test_over_data_that_cannot_start_it_can_be_repeated(world):
     well(world)
 
 
+def test_a_full_disk_is_named_where_pgbackrest_does_not(world, monkeypatch):
+    def cut_short(config, command, *options, **more):
+        raise rules.BackupError("pgbackrest failed (64): unable to write 'base/1/13391'")
+
+    monkeypatch.setattr(common, "pgbackrest", cut_short)
+    with pytest.raises(rules.BackupError, match="13391'$"):
+        bring_back.restore(world.config, chosen())
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=0))
+    with pytest.raises(rules.BackupError, match=r"13391' \(no space is left on /.*\)$"):
+        bring_back.restore(world.config, chosen())
+    well(world)
+
+
 def test_a_killed_one_over_data_that_cannot_start_can_be_repeated_in_place_too(world):
     world.fill("main.before-restore", "broken")
     world.fill("main", "half restored")

@@ -43,6 +43,8 @@ CRM_UNITS = ("crm-platform.service", "crm-platform-worker.service", "crm-platfor
 ROOM = 256 * 1024**2
 # Of it, kept for the old data to come up with where the disk is full to the last block: its lock file, and one segment of its log.
 RESERVE = 32 * 1024**2
+# Less than this is none.
+FULL = 1024**2
 
 
 class Unfinished(rules.BackupError):
@@ -372,12 +374,17 @@ def replace(config: dict, chosen: argparse.Namespace, steps: dict) -> tuple[dict
         common.say("replaying the log")
         reached = replay(config)
     except BaseException as exc:
+        # pgBackRest does not say so of a file that it could write in part.
+        full = shutil.disk_usage(os.path.dirname(data)).free < FULL and "No space" not in str(exc)
+        why = f"{exc}{f' (no space is left on {os.path.dirname(data)})' if full else ''}"
         if chosen.in_place:
-            raise rules.BackupError(f"{exc}; the data directory is incomplete, PostgreSQL is stopped: restore again, newest set or another") from exc
+            raise rules.BackupError(f"{why}; the data directory is incomplete, PostgreSQL is stopped: restore again, newest set or another") from exc
         try:
             put_back(config)
         except rules.BackupError as other:
-            raise rules.BackupError(f"{exc}; and {other}") from exc
+            raise rules.BackupError(f"{why}; and {other}") from exc
+        if full and isinstance(exc, rules.BackupError):
+            raise rules.BackupError(why) from exc
         raise
     reserve(config).unlink(missing_ok=True)
     if chosen.new_cluster and os.path.isdir(old(config)):
