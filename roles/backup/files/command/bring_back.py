@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import json
 import os
 import pathlib
@@ -450,7 +449,7 @@ def settle(config: dict, units: list[str]) -> None:
     try:
         common.remember(config, "stopped.json", {"units": units})
     except OSError as exc:
-        if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if exc.errno not in common.NO_ROOM:
             raise
     pathlib.Path(common.state_path(config, "restoring.json")).unlink(missing_ok=True)
     pathlib.Path(ALLOWED).unlink(missing_ok=True)

@@ -34,6 +34,8 @@ LOCKED = "already locked"
 LOCKED_SETS, WAIT_FOR_SETS = "is another pgBackRest process running", 120
 # Runs that make room: they must not fail for want of it before they have begun.
 MAKE_ROOM = ("recover", "forget", "undo", "expire")
+# What the system says where nothing can be written any more.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 # Seconds within which a segment of the log has to be in the repository; where a second one is dead it takes a while to be in the first.
 ARCHIVED = 300
 
@@ -358,7 +360,7 @@ def alone(config: dict, kind: str, wait: float = 0, resumes: tuple = ()) -> t.It
             remember(config, "killed.json", killed)
             remember(config, "running.json", {"kind": kind, "began": int(time.time())})
         except OSError as exc:
-            if exc.errno not in (errno.ENOSPC, errno.EDQUOT) or kind not in MAKE_ROOM:
+            if exc.errno not in NO_ROOM or kind not in MAKE_ROOM:
                 raise
             # What tells of a killed run stays as it is.
             marked = False

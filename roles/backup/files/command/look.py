@@ -165,6 +165,7 @@ def key_exported(config: dict) -> bool:
 
 def look(config: dict) -> dict:
     """The facts that `rules.judge` takes."""
+    since, verified = common.remembered(config, "since.json", {}), common.remembered(config, "verify.json", {})
     facts = {
         "files": files(config) if config["policy"]["files"] else {"snapshots": []},
         "clients": clients(config),
@@ -172,11 +173,11 @@ def look(config: dict) -> dict:
         "runs": common.remembered(config, "runs.json", {}),
         "killed": killed(config),
         "drills": common.remembered(config, "drills.json", []),
-        "since": common.remembered(config, "since.json", {}).get("time"),
-        "resumed": common.remembered(config, "since.json", {}).get("resumed"),
+        "since": since.get("time"),
+        "resumed": since.get("resumed"),
         "timers": timers(config),
-        "verify": common.remembered(config, "verify.json", {}).get("complaints", []),
-        "verified": common.remembered(config, "verify.json", {}).get("time"),
+        "verify": verified.get("complaints", []),
+        "verified": verified.get("time"),
         "space": space(config),
         "key_exported": key_exported(config),
     }
