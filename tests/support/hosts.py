@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -31,15 +32,16 @@ def engine(*words: str, check: bool = True, **options) -> subprocess.CompletedPr
 class Host:
     """One container. Its name starts with crm-test, so that what a killed test left is told apart."""
 
-    def __init__(self, label: str, system: str = "debian12", source: str | None = None) -> None:
+    def __init__(self, label: str, system: str = "debian12", source: str | None = None, hostname: str = "") -> None:
         self.name = f"crm-test-{label}-{uuid.uuid4().hex[:6]}"
+        self.hostname = hostname or self.name
         self.image = source or f"crm-platform/{system}:base"
         if not source:
             lab.ensure_engine()
             lab.ensure_image(system)
 
     def create(self) -> "Host":
-        lab.up(self.name, self.image, [])
+        lab.up(self.name, self.image, ["--hostname", self.hostname])
         return self
 
     def wait_until_booted(self) -> None:
@@ -84,9 +86,9 @@ class Host:
         engine("start", self.name)
         self.wait_until_booted()
 
-    def save_as(self, name: str) -> None:
-        """Keep the stopped state as an image, from which copies start."""
-        engine("commit", "--change", 'CMD ["/lib/systemd/systemd"]', self.name, name)
+    def save_as(self, name: str, start: str = "exec /lib/systemd/systemd") -> None:
+        """Keep the state as an image, from which copies start with this script."""
+        engine("commit", "--change", f"CMD {json.dumps(['/bin/sh', '-c', start])}", self.name, name)
 
     def remove(self) -> None:
         if os.environ.get("CRM_TEST_KEEP"):

@@ -43,11 +43,12 @@ class Outcome(t.NamedTuple):
         return str(failed[-1].get("msg", "")) if failed else ""
 
 
-def inventory(*hosts: str, groups: t.Iterable[str] = ("crm_database", "crm_app", "crm_package"), **variables: t.Any) -> dict:
+def inventory(*hosts: str, groups: t.Iterable[str] = ("crm_database", "crm_app", "crm_package"), place: str = "", **variables: t.Any) -> dict:
+    """Hosts in these groups; `place` is the container of a host that has another name in the inventory."""
     return {
         "all": {
             "vars": {"ansible_connection": "community.docker.docker", "ansible_python_interpreter": "/usr/bin/python3", **variables},
-            "children": {group: {"hosts": {host: {} for host in hosts}} for group in groups},
+            "children": {group: {"hosts": {host: {"ansible_host": place} if place else {} for host in hosts}} for group in groups},
         }
     }
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-
 import concurrent.futures
 
 import plays
@@ -138,15 +137,3 @@ def test_check_mode_on_a_fresh_host(fresh, before):
     assert checked.rc == 0, checked.failure or checked.text[-3000:]
     assert len(checked.changed) > 5
     assert traces(fresh.host) == before
-
-
-def test_a_disk_that_is_full_half_way(fresh):
-    """No space for the packages: the run says so, and the deployment that follows in test_2 starts from what is left."""
-    place = "/var/cache/apt/archives"
-    fresh.host.run("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place)
-    try:
-        stopped = fresh.run()
-        assert stopped.rc != 0
-        assert "space" in stopped.text
-    finally:
-        fresh.host.run("umount", place)

@@ -17,12 +17,15 @@ import signal
 import subprocess
 import time
 
+import platform_image
 import plays
 import pytest
 
 HOSTS = int(os.environ.get("CRM_KILLED_HOSTS", "1"))
 KILLS = int(os.environ.get("CRM_KILLS", "1" if HOSTS > 1 else "3"))
 SEED = int(os.environ.get("CRM_SEED", str(int(time.time()))))
+# Seconds that a deployment takes, about.
+LONG = int(os.environ.get("CRM_DEPLOY_SECONDS", "180"))
 
 
 def killed_after(server, seconds):
@@ -44,19 +47,18 @@ def killed_after(server, seconds):
 
 
 @pytest.mark.parametrize("number", range(HOSTS))
-def test_killed_at_any_moment_the_next_run_converges(make_server, number, deployed):
+def test_killed_at_any_moment_the_next_run_converges(make_server, number):
     chance = random.Random(SEED * 100 + number)
     server = make_server(f"kill{number}")
     if number % 2:
-        server.variables["crm_package_deb"] = deployed.package()
+        server.variables["crm_package_deb"] = platform_image.ensure(server.collections).package
+    if not number:
+        stop_with_a_full_disk(server)
     # A run that goes on where another was killed is shorter: the first moments are spread over the whole, later ones less.
     for kill in range(KILLS):
-        moment = chance.uniform(3, deployed.took * (0.95 if HOSTS > 1 else 0.6))
+        moment = chance.uniform(3, LONG * (0.95 if HOSTS > 1 else 0.6))
         ended = killed_after(server, moment)
-        print(
-            f"seed {SEED}, host {number}, kill {kill} after {moment:.0f} of {deployed.took:.0f} s"
-            + ("" if ended is None else f": had ended with {ended}")
-        )
+        print(f"seed {SEED}, host {number}, kill {kill} after {moment:.0f} of {LONG} s" + ("" if ended is None else f": had ended with {ended}"))
         if ended is not None:
             break
     done = server.run()
@@ -65,3 +67,15 @@ def test_killed_at_any_moment_the_next_run_converges(make_server, number, deploy
     assert server.stale() == []
     again = server.run()
     assert (again.rc, again.changed) == (0, [])
+
+
+def stop_with_a_full_disk(server):
+    """No space for the packages: the run says so, and the deployments that follow start from what is left."""
+    place = "/var/cache/apt/archives"
+    server.host.run("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place)
+    try:
+        stopped = server.run()
+        assert stopped.rc != 0
+        assert "space" in stopped.text
+    finally:
+        server.host.run("umount", place)
