@@ -24,6 +24,8 @@ import time
 import lab
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+# Of ansible.cfg, too.
+DEFAULT = "inventories/local"
 BIN = ROOT / ".cache" / "venv" / "bin"
 
 
@@ -63,14 +65,35 @@ def containers(hosts: dict) -> list:
     return [name for name, variables in hosts.items() if variables.get("ansible_connection") == "community.docker.docker"]
 
 
-def check_ports(name: str, ports: list) -> None:
-    """Say before anything is built that a port is taken by somebody else."""
-    if lab.engine_answers() and lab.run("docker", "ps", "-q", "--filter", f"name=^{name}$").stdout.strip():
-        return
-    for port in ports:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                raise lab.LabError(f"port {port} of this machine is in use; choose others with HTTPS_PORT= and HTTP_PORT=")
+def published(name: str) -> dict:
+    """{port of the container: port of this machine} of a container that exists; {} where there is none."""
+    if not lab.engine_answers():
+        return {}
+    shown = lab.run("docker", "inspect", "-f", "{{json .HostConfig.PortBindings}}", name, quiet=True)
+    if shown.returncode:
+        return {}
+    return {int(port.split("/")[0]): int(bound[0]["HostPort"]) for port, bound in (json.loads(shown.stdout) or {}).items() if bound}
+
+
+def check_ports(name: str, https: int, http: int) -> None:
+    """Refuse ports that cannot be had, before anything is built."""
+    given = {"HTTPS_PORT": https, "HTTP_PORT": http}
+    for variable, port in given.items():
+        if not 1 <= port <= 65535:
+            raise lab.LabError(f"{variable} is {port}; give a port from 1 to 65535")
+    if https == http:
+        raise lab.LabError(f"HTTPS_PORT and HTTP_PORT are both {https}; give two ports")
+    bound = published(name)
+    for variable, port, inside in (("HTTPS_PORT", https, 443), ("HTTP_PORT", http, 80)):
+        if bound and bound.get(inside) != port:
+            raise lab.LabError(
+                f"{variable} is {port}, and the container {name} was made with {bound.get(inside)}; Docker cannot change that. Give {bound.get(inside)},"
+                " or remove the container with all its data (`make destroy`) first"
+            )
+        if not bound:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    raise lab.LabError(f"{variable}: port {port} of this machine is in use; choose another with HTTPS_PORT= or HTTP_PORT=")
 
 
 def start_container(name: str, image: str, https: int, http: int) -> None:
@@ -92,7 +115,7 @@ def environment() -> None:
     os.environ.setdefault("ANSIBLE_FORCE_COLOR", "1" if sys.stdout.isatty() else "0")
 
 
-def summary(hosts: dict, local: list, url: str, phases: Phases) -> None:
+def summary(inventory: str, local: list, url: str, phases: Phases) -> None:
     where = f"docker exec {local[0]}" if local else "sudo"
     lab.say("")
     lab.say(f"  The CRM answers at   {url}")
@@ -100,6 +123,8 @@ def summary(hosts: dict, local: list, url: str, phases: Phases) -> None:
         lab.say("                       (your browser warns: the certificate is by the platform's own authority)")
     lab.say("  User                 admin")
     lab.say(f"  Password             {where} cat /etc/crm-platform/secrets/admin_password" + ("" if local else "   (on the host of crm_app)"))
+    export = "" if inventory == DEFAULT else f"export ANSIBLE_INVENTORY={pathlib.Path(inventory).resolve()}; "
+    lab.say(f"  Check its health     . tools/activate; {export}ansible-playbook crm.platform.health_check")
     if local:
         lab.say("  Look inside          docker exec -it " + local[0] + " bash")
         lab.say("  Remove it all        make destroy")
@@ -113,7 +138,7 @@ def deploy(inventory: str, https: int, http: int, rest: list) -> None:
     phases = Phases(4 if local else 1)
     variables: dict = {}
     if local:
-        check_ports(local[0], [https, http])
+        check_ports(local[0], https, http)
         phases.run("Container engine", lab.ensure_engine)
         image = phases.run("Image", lab.ensure_image, "debian12")
         phases.run("Container", start_container, local[0], image, https, http)
@@ -125,7 +150,7 @@ def deploy(inventory: str, https: int, http: int, rest: list) -> None:
     phases.run("Platform (crm.platform.site)", play, inventory, variables, rest)
     first = next(iter(hosts.values()))
     url = variables.get("foundation_url") or first.get("foundation_url") or f"https://{first.get('foundation_domain', next(iter(hosts)))}"
-    summary(hosts, local, url, phases)
+    summary(inventory, local, url, phases)
 
 
 def main() -> int:

@@ -83,6 +83,16 @@ SUITES: dict[str, tuple[str, list[str]]] = {
 TOGETHER = ("lint", "sanity", "unit")
 
 
+def busy_seconds() -> float:
+    """Seconds of all cores that were not idle since the machine's start (Linux)."""
+    try:
+        fields = [int(word) for word in Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:]]
+    except OSError:
+        return 0.0
+    # user, nice, system, idle, iowait, irq, softirq, steal
+    return (sum(fields[:8]) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK")
+
+
 def told(log: str) -> list[str]:
     """The lines of a log that say what failed and why: pytest's and ours."""
     lines = [re.sub("\x1b\\[[0-9;]*m", "", line).rstrip()[:TOLD_WIDTH] for line in log.splitlines()]
@@ -100,19 +110,20 @@ def run(name: str, verbose: bool) -> bool:
     said = [heading] if name in TOGETHER and not verbose else []
     if not said:
         print(heading, flush=True)
-    began = time.monotonic()
+    began, busy = time.monotonic(), busy_seconds()
     if verbose:
         status = subprocess.run(command, cwd=ROOT, env=environment(), check=False).returncode
     else:
         with log.open("w") as stream:
             status = subprocess.run(command, cwd=ROOT, env=environment(), check=False, stdout=stream, stderr=subprocess.STDOUT).returncode
     took = time.monotonic() - began
+    share = (busy_seconds() - busy) / max(took, 0.1) / (os.cpu_count() or 1)
     if status and not verbose:
         said.append(log.read_text(errors="replace").rstrip("\n"))
     elif not verbose:
         last = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
         said.append(f"    {last[-1].strip('= ')}" if last else "    (nothing said)")
-    print("\n".join([*said, f"    {'FAILED' if status else 'ok'} in {took:.0f} s"]), flush=True)
+    print("\n".join([*said, f"    {'FAILED' if status else 'ok'} in {took:.0f} s, cores {share:.0%} busy"]), flush=True)
     return status == 0
 
 

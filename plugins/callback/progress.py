@@ -13,7 +13,8 @@ description:
   - Prints a line for each task that changed something, took longer than O(slow_seconds) or failed, with the time since the start,
     the host, the role, the task and how long it took. What was fine already passes in silence.
   - On a terminal the task at work is shown on the last line; elsewhere a task that lasts is announced once.
-  - Ends with the recap and the five slowest tasks.
+  - A task that fails is told with its message, once; with all of its result where a command's output or a loop's items belong to it.
+  - Ends with the recap and the slowest tasks, five at most, of those that took a second or more.
   - With C(-v) or more it is the default callback.
 extends_documentation_fragment:
   - default_callback
@@ -40,6 +41,10 @@ import time
 
 from ansible import constants as C
 from ansible.plugins.callback.default import CallbackModule as Default
+
+
+# What a result holds beside its message where the message alone does not tell what went wrong.
+DETAILS = {"stdout", "stderr", "module_stdout", "module_stderr", "results"}
 
 
 def outcome(result):
@@ -147,8 +152,13 @@ class CallbackModule(Default):
         self._stop_timer()
         self._clear()
         if not self._verbose:
-            dummy, host, dummy2 = outcome(result)
+            data, host, dummy = outcome(result)
             self._line("failed", host, time.monotonic() - self._task_begin, C.COLOR_ERROR)
+            # A message that says it all is shown once, whole, with neither a dump of the result nor the source around the task.
+            if data.get("msg") and not ignore_errors and not DETAILS & data.keys():
+                self._display.display(f"{'':11}{str(data['msg']).strip()}", color=C.COLOR_ERROR)
+                self._handle_warnings(data)
+                return
         super().v2_runner_on_failed(result, ignore_errors=ignore_errors)
 
     def v2_runner_on_unreachable(self, result):
@@ -168,6 +178,10 @@ class CallbackModule(Default):
         if self._verbose:
             super().v2_runner_item_on_skipped(result)
 
+    def v2_playbook_on_no_hosts_matched(self):
+        if self._verbose:
+            super().v2_playbook_on_no_hosts_matched()
+
     def v2_playbook_on_include(self, included_file):
         if self._verbose:
             super().v2_playbook_on_include(included_file)
@@ -180,6 +194,7 @@ class CallbackModule(Default):
         self._stop_timer()
         self._clear()
         super().v2_playbook_on_stats(stats)
-        self._display.display(f"{time.monotonic() - self._begin:.1f} s in all; the slowest tasks:")
-        for seconds, title in self._slowest:
+        slow = [one for one in self._slowest if one[0] >= 1]
+        self._display.display(f"{time.monotonic() - self._begin:.1f} s in all" + ("; the slowest tasks:" if slow else ""))
+        for seconds, title in slow:
             self._display.display(f"{seconds:7.1f} s  {title}")

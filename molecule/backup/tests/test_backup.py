@@ -57,6 +57,7 @@ class Lab:
             "ansible_python_interpreter": "/usr/bin/python3",
             "foundation_domain": "crm.example.test",
             "crm_package_ca_bundle": os.environ.get("SSL_CERT_FILE", ""),
+            "crm_package_deb": os.environ.get("CRM_PACKAGE_DEB", ""),
             "crm_service_admin_email": "admin@example.test",
         }
         groups = {group: {"hosts": {SERVER: {"ansible_host": place}}} for group in ("crm_database", "crm_app", "crm_package")}
