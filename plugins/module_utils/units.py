@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import typing as t
 
 PROPERTIES = ("Id", "Names", "LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload", "StateChangeTimestamp")
@@ -14,6 +15,10 @@ STOPPED = ("inactive", "failed")
 ENABLED = ("enabled", "enabled-runtime")
 # Units without an [Install] section: there is nothing to enable or disable.
 FIXED = ("static", "indirect", "generated", "transient", "alias")
+
+
+class UnitError(Exception):
+    """What systemd says cannot be read; one line."""
 
 
 class Action(t.NamedTuple):
@@ -55,16 +60,19 @@ def missing(wanted: t.Iterable[dict], live: dict[str, dict[str, str]]) -> list[s
 
 
 def changed_at(properties: dict[str, str]) -> float:
-    """When the unit last started, stopped or reloaded, in seconds since 1970; 0 for never.
+    """When the unit last started, stopped or reloaded, in seconds since 1970; 0 for never. UnitError for what is no time.
 
     :param properties: of one unit, read with ``systemctl show --timestamp=us+utc``.
     """
     text = properties.get("StateChangeTimestamp", "")
-    try:
-        moment = datetime.datetime.strptime(text, "%a %Y-%m-%d %H:%M:%S.%f UTC")
-    except ValueError:
+    if text in ("", "n/a"):
         return 0.0
-    return moment.replace(tzinfo=datetime.timezone.utc).timestamp()
+    # The name of the weekday comes first, in a language that is not ours to know.
+    found = re.fullmatch(r"\S+ (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)(\.\d+)? UTC", text)
+    if not found:
+        raise UnitError(f"{properties.get('Id', 'a unit')}: StateChangeTimestamp is {text!r}, which is no time as `systemctl show --timestamp=us+utc` prints it")
+    moment = datetime.datetime.strptime(found[1], "%Y-%m-%d %H:%M:%S").replace(tzinfo=datetime.timezone.utc)
+    return moment.timestamp() + float(found[2] or 0)
 
 
 def outdated(unit: dict, properties: dict[str, str], times: dict[str, float]) -> list[str]:

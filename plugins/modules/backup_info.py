@@ -109,12 +109,15 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.crm.platform.plugins.module_utils.programs import LANGUAGE
+
 COMMAND = "/usr/local/sbin/crm-platform-backup"
 STATE = "/var/lib/crm-platform/backup/state.json"
 
 
 def main():
     module = AnsibleModule(argument_spec={"refresh": {"type": "bool", "default": True}}, supports_check_mode=True)
+    module.run_command_environ_update = LANGUAGE
     if not os.path.exists(COMMAND):
         module.fail_json(msg=f"{COMMAND} is missing: run the role crm.platform.backup on this host first")
     if module.params["refresh"] and not module.check_mode:

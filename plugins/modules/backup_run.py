@@ -176,6 +176,8 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.crm.platform.plugins.module_utils.programs import LANGUAGE
+
 COMMAND = "/usr/local/sbin/crm-platform-backup"
 STATE = "/var/lib/crm-platform/backup"
 SYSLOG = "crm-platform-backup"
@@ -315,6 +317,7 @@ def main():
         },
         supports_check_mode=True,
     )
+    module.run_command_environ_update = LANGUAGE
     options, action = module.params, module.params["action"]
     if not os.path.exists(COMMAND):
         if module.check_mode and action == "setup":

@@ -132,6 +132,7 @@ from ansible_collections.crm.platform.plugins.module_utils.files import (
     normalise_all,
     plan,
 )
+from ansible_collections.crm.platform.plugins.module_utils.programs import LANGUAGE
 
 
 def run_validation(module, command, path=None):
@@ -187,6 +188,7 @@ def main():
         },
         supports_check_mode=True,
     )
+    module.run_command_environ_update = LANGUAGE
     try:
         steps = plan(normalise_all(module.params["files"]))
         if steps and not module.check_mode:

@@ -134,6 +134,7 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.crm.platform.plugins.module_utils import crm_setup as lib
+from ansible_collections.crm.platform.plugins.module_utils.programs import LANGUAGE
 
 
 def main():
@@ -155,6 +156,7 @@ def main():
         },
         supports_check_mode=True,
     )
+    module.run_command_environ_update = LANGUAGE
     executable = module.params["executable"]
     if not os.path.exists(executable):
         if not module.check_mode:

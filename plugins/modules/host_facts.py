@@ -105,6 +105,7 @@ from ansible.module_utils.facts.system.distribution import DistributionFactColle
 from ansible.module_utils.facts.virtual.linux import LinuxVirtualCollector
 
 from ansible_collections.crm.platform.plugins.module_utils import host_facts as lib
+from ansible_collections.crm.platform.plugins.module_utils.programs import LANGUAGE
 
 
 def user_name(number):
@@ -149,6 +150,7 @@ def gather(module):
 
 def main():
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
+    module.run_command_environ_update = LANGUAGE
     module.exit_json(changed=False, ansible_facts={f"ansible_{name}": value for name, value in gather(module).items()})
 
 

@@ -115,6 +115,7 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.crm.platform.plugins.module_utils import files, units as lib
+from ansible_collections.crm.platform.plugins.module_utils.programs import LANGUAGE
 
 SYSTEM_UNITS = "/etc/systemd/system"
 
@@ -200,6 +201,7 @@ def main():
         },
         supports_check_mode=True,
     )
+    module.run_command_environ_update = LANGUAGE
     wanted = module.params["units"]
     try:
         written = change_unit_files(module, written_specs(wanted))
@@ -210,7 +212,10 @@ def main():
     if absent and not module.check_mode:
         module.fail_json(msg=f"units: systemd knows no unit {', '.join(absent)}; install what brings it, or correct the name")
     times = modification_times(wanted)
-    actions = lib.plan(wanted, live, module.params["daemon_reload"] or bool(written), times)
+    try:
+        actions = lib.plan(wanted, live, module.params["daemon_reload"] or bool(written), times)
+    except lib.UnitError as exc:
+        module.fail_json(msg=f"units: {exc}")
     if not module.check_mode:
         for action in actions:
             run_action(module, action)

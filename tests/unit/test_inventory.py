@@ -46,12 +46,12 @@ def begins(name):
     """The playbooks that a playbook begins with, down to the first play."""
     first = yaml.safe_load((run_tests.ROOT / "playbooks" / name).read_text())[0]
     imported = first.get("ansible.builtin.import_playbook")
-    return [name, *(begins(imported) if imported and not imported.startswith("plays/") else [imported])]
+    return [name, *(begins(imported) if imported and not imported.startswith("checks/") else [imported])]
 
 
 @pytest.mark.parametrize("name", sorted(set(PLAYBOOKS) - BY_VARIABLE))
 def test_every_playbook_begins_with_the_check(name):
-    assert begins(f"{name}.yml")[-1] == "plays/hosts.yml"
+    assert begins(f"{name}.yml")[-1] == "checks/hosts.yml"
 
 
 @pytest.mark.parametrize("playbook, words", [("health_check", "-i"), ("site", "crm_database, crm_app"), ("restore", "crm_application (misspelt crm_app?)")])

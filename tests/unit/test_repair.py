@@ -33,7 +33,7 @@ from ansible_collections.crm.platform.plugins.modules import health_check, healt
 from conftest import ROOT
 
 NOW = 1_700_000_000
-PLAYBOOK = yaml.safe_load((ROOT / "playbooks" / "repair.yml").read_text())[0]
+PLAYBOOK = yaml.safe_load((ROOT / "playbooks" / "repair.yml").read_text())[-1]
 OPTIONS = {name: spec.get("default") for name, spec in health_repair.argument_spec().items()}
 Index = collections.namedtuple("Index", "oid schema name relation relation_name valid exclusion constraint_name definition in_work toast")
 Table = collections.namedtuple("Table", "schema name temporary age")

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import pytest
+import run_tests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.crm.platform.plugins.module_utils import units as lib
+from ansible_collections.crm.platform.plugins.module_utils import programs, units as lib
 
 SHOWN = """\
 Id=nginx.service
@@ -137,3 +138,27 @@ def test_once_done_there_is_nothing_left_to_do(units, wanted):
     assert bool(actions) == (lib.describe(wanted, live, after=False) != after)
     live = apply(actions, live)
     assert lib.plan(wanted, live) == []
+
+
+@pytest.mark.parametrize("day", ["Mon", "Mo", "Pzt", "月"])
+def test_the_language_of_the_weekday_does_not_matter(day):
+    properties = {"StateChangeTimestamp": f"{day} 2026-11-30 21:00:00.250000 UTC", "ActiveState": "active"}
+    assert lib.changed_at(properties) == 1796072400.25
+    assert lib.outdated({"reads": ["/a", "/b"]}, properties, {"/a": 1796072401.0, "/b": 1796072399.0}) == ["/a"]
+
+
+@pytest.mark.parametrize("text", ["", "n/a"])
+def test_a_unit_that_never_ran_has_no_time(text):
+    assert lib.changed_at({"StateChangeTimestamp": text}) == 0.0
+
+
+def test_a_time_that_cannot_be_read_is_an_error():
+    with pytest.raises(lib.UnitError, match="nginx.service: StateChangeTimestamp is 'yesterday'"):
+        lib.changed_at({"Id": "nginx.service", "StateChangeTimestamp": "yesterday"})
+
+
+def test_programs_are_run_in_one_language():
+    assert programs.LANGUAGE == {"LC_ALL": "C.UTF-8"}
+    for path in (run_tests.ROOT / "plugins/modules").glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert "module.run_command(" not in text or "module.run_command_environ_update = LANGUAGE" in text, path.name

@@ -59,6 +59,8 @@ def last_words(text: str) -> str:
     """The errors of a program's output in one line, or what it said last."""
     lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
     errors = [line.split("ERROR: ", 1)[1] for line in lines if "ERROR: " in line] or [line for line in lines if "FATAL: " in line]
+    if "is not later than latest backup label" in text:
+        errors.append("the clock was put back: correct it, or wait until it is later than that label, which is a time in UTC")
     if errors:
         return rules.in_short("; ".join(errors[:2]) + text[text.find("\n") :])
     return lines[-1] if lines else ""
@@ -66,8 +68,10 @@ def last_words(text: str) -> str:
 
 def run(*words: str, check: bool = True, text: str | None = None, **options) -> subprocess.CompletedProcess:
     """Run a program; BackupError with what it said where it fails."""
+    # What programs say is read here, in one language.
+    environment = {**(options.pop("env", None) or os.environ), "LC_ALL": "C.UTF-8"}
     done = subprocess.run(
-        words, check=False, text=True, errors="replace", input=text, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/", **options
+        words, check=False, text=True, errors="replace", input=text, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/", env=environment, **options
     )
     if check and done.returncode:
         program = next(word for word in words if word != "setpriv" and not word.startswith("--"))
@@ -101,7 +105,8 @@ def writes_second(config: dict) -> bool:
 
 def pgbackrest(config: dict, command: str, *options: str, repository: int = 0, env: dict | None = None, **more) -> subprocess.CompletedProcess:
     """pgBackRest on one of the repositories, on all of them where none is named."""
-    environment = {**os.environ, **(env or {})}
+    # pgBackRest names a set after the local time, and refuses one that is not later than the last: after summer time, for an hour.
+    environment = {**os.environ, **(env or {}), "TZ": "UTC"}
     if kept_elsewhere(config):
         reach(config, "database_port")
     elif repository == 2:
