@@ -70,7 +70,8 @@ def changed_at(properties: dict[str, str]) -> float:
     # The name of the weekday comes first, in a language that is not ours to know.
     found = re.fullmatch(r"\S+ (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)(\.\d+)? UTC", text)
     if not found:
-        raise UnitError(f"{properties.get('Id', 'a unit')}: StateChangeTimestamp is {text!r}, which is no time as `systemctl show --timestamp=us+utc` prints it")
+        unit = properties.get("Id", "a unit")
+        raise UnitError(f"{unit}: StateChangeTimestamp is {text!r}, and not a time as `systemctl show --timestamp=us+utc` prints it")
     moment = datetime.datetime.strptime(found[1], "%Y-%m-%d %H:%M:%S").replace(tzinfo=datetime.timezone.utc)
     return moment.timestamp() + float(found[2] or 0)
 

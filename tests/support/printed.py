@@ -14,7 +14,10 @@ ROOT = Path(__file__).resolve().parents[2]
 PLACEHOLDERS = {"NAME": "restart_services", "HOST": "crm-server", "DIRECTORY": "/tmp/printed", "SLOT": "slot", "db1": "crm-server", "app2": "crm-server"}
 PROGRAMS = ("ansible-playbook", "make", "crm-platform-backup", "crm-platform-health", "systemctl", "journalctl", "docker")
 PAGES = ("README.md", "CONTRIBUTING.md", "docs/*.md", "roles/*/README.md")
-CODE = ("plugins/module_utils/**/*.py", "plugins/modules/*.py", "plugins/action/*.py", "roles/*/files/**/*.py", "roles/*/meta/argument_specs.yml", "tools/deploy.py")
+CODE = (
+    "plugins/module_utils/**/*.py", "plugins/modules/*.py", "plugins/action/*.py", "roles/*/files/**/*.py", "roles/*/meta/argument_specs.yml",
+    "tools/deploy.py",
+)  # fmt: skip
 
 
 class Command(t.NamedTuple):

@@ -13,7 +13,7 @@ import json
 
 import plays
 import pytest
-from backups import DATA, PHRASE, REPOSITORY, command, now, problems, problems_kept, state
+from backups import DATA, PHRASE, REPOSITORY, command, problems, problems_kept, state
 
 
 def test_the_site_leaves_a_backup_that_nobody_else_can_read(saved):
@@ -111,7 +111,8 @@ SILENCES = {
         "archive",
     ),
     "an overdue drill": (
-        "set -e; crm-platform-backup drill > /dev/null; cd /var/lib/crm-platform/backup; cp -p drills.json /root/; cp -p since.json /root/; echo '[]' > drills.json;"
+        "set -e; crm-platform-backup drill > /dev/null;"
+        " cd /var/lib/crm-platform/backup; cp -p drills.json /root/; cp -p since.json /root/; echo '[]' > drills.json;"
         " echo '{\"time\": 1000000000}' > since.json",
         "cp -p /root/drills.json /root/since.json /var/lib/crm-platform/backup/; rm /root/drills.json /root/since.json",
         "drill",

@@ -118,6 +118,14 @@ def test_no_root(fresh, before):
     assert traces(fresh.host) == before
 
 
+@pytest.mark.parametrize("playbook", ["site", "restore"])
+def test_two_database_hosts(fresh, playbook):
+    inventory = fresh.inventory()
+    inventory["all"]["children"]["crm_database"]["hosts"]["second"] = {"foundation_address": "192.0.2.9"}
+    outcome = plays.run(fresh.directory, f"crm.platform.{playbook}", inventory, "--limit", fresh.name, collections=fresh.collections)
+    refused(outcome, "crm_database", "second", "one database host")
+
+
 def test_a_host_that_is_not_there(fresh):
     outcome = plays.run(fresh.directory, "crm.platform.site", plays.inventory("crm-test-nobody-here"))
     assert outcome.rc != 0 and "crm-test-nobody-here" in outcome.text

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import base64
-import json
 
 from backups import COMMAND, DATA, command, now, parties, problems, state
 

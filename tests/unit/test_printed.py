@@ -60,11 +60,11 @@ def test_a_playbook_and_its_variables(command):
         assert not unknown, f"{command}: nobody reads {unknown}"
 
 
-@pytest.mark.parametrize("given", [*REPAIRS["_repair_known"], ",".join(REPAIRS["_repair_known"]), "restart_services, clear_logs", "restart_services\nclear_logs"])
+@pytest.mark.parametrize("given", [*REPAIRS["_repair_known"], ",".join(REPAIRS["_repair_known"]), "clear_logs, clear_logs", "a_b\nclear_logs"])
 def test_names_of_repairs_as_text(given):
     names = trust_as_template(REPAIRS["_repair_names"])
     found = Templar(loader=DataLoader(), variables={"_repair_given": given}).template(names)
-    assert list(found) == given.replace(",", " ").split() and set(found) <= set(REPAIRS["_repair_known"])
+    assert list(found) == given.replace(",", " ").split()
 
 
 def test_a_cure_names_repairs_that_there_are():

@@ -149,3 +149,29 @@ def test_the_database_that_a_path_names(path, name):
 @given(st.text())
 def test_no_path_breaks_the_gate(path):
     gate.named_database(path)
+
+
+def passed_on(status, path, body=(b"could not open file \"base/16384/2619\"",)):
+    """(status, body) that a client sees of what Tryton answers."""
+    seen = []
+
+    def tryton(environ, start_response):
+        start_response(status, [("Content-Type", "text/html")])
+        return list(body)
+
+    found = gate.without_database(tryton, {"PATH_INFO": path, "REQUEST_METHOD": "POST"}, lambda *words: seen.append(words), "crm")
+    return seen[0][0], b"".join(found)
+
+
+@pytest.mark.parametrize("path", ["/crm/", "/crm/rpc/", "/crm/session/login"])
+def test_a_login_without_a_database_is_503(path):
+    assert passed_on("404 NOT FOUND", path) == ("503 Service Unavailable", b'{"error": "database unavailable"}\n')
+
+
+def test_what_is_not_there_is_404_elsewhere():
+    assert passed_on("404 NOT FOUND", "/crm/data/party.party", [b"no"]) == ("404 NOT FOUND", b"no")
+    assert passed_on("200 OK", "/crm/rpc/", [b"yes"]) == ("200 OK", b"yes")
+
+
+def test_no_503_tells_a_path_of_the_server():
+    assert b"base/" not in passed_on("503 SERVICE UNAVAILABLE", "/crm/rpc/")[1]

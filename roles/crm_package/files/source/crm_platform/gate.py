@@ -1,12 +1,17 @@
 # Copyright: crm.platform contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which database a request is for. Pure."""
+"""Which database a request is for, and what a client is told where that is away. Pure."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import json
+import logging
+import typing as t
+
+logger = logging.getLogger("crm_platform.gate")
 
 # Paths of Tryton that name no database, and that name it in base64.
 UNNAMED = frozenset({"", "rpc"})
@@ -26,3 +31,42 @@ def named_database(path: str) -> str | None:
     except (binascii.Error, ValueError):
         # Such as /m/empty.gif; what Tryton cannot decode it does not open.
         return None
+
+
+def answer(environ: dict, start_response: t.Callable, status: str, report: dict[str, t.Any]) -> list[bytes]:
+    """A WSGI answer in JSON."""
+    body = json.dumps(report).encode("utf-8") + b"\n"
+    headers = [
+        ("Content-Type", "application/json"),
+        ("Content-Length", str(len(body))),
+        ("Cache-Control", "no-store"),
+    ]
+    start_response(status, headers)
+    return [] if environ.get("REQUEST_METHOD") == "HEAD" else [body]
+
+
+def logs_in(path: str, database: str) -> bool:
+    """Whether a path of Tryton is one at which a client logs in or asks for a new password."""
+    return path in (f"/{database}/", f"/{database}/rpc/", f"/{database}/session/login")
+
+
+def without_database(inner: t.Callable, environ: dict, start_response: t.Callable, database: str) -> t.Any:
+    """Pass a request on to Tryton; where that finds no database, answer 503 in words that tell nothing of the server.
+
+    Tryton answers a login with 404 then, as if the database were unknown, and puts PostgreSQL's own message into a 503.
+    """
+    begun: list = []
+
+    def begin(status: str, headers: list, exc_info: t.Any = None) -> None:
+        begun[:] = [status, headers, *([exc_info] if exc_info else [])]
+
+    body = inner(environ, begin)
+    status = begun[0] if begun else ""
+    if status.startswith("503") or (status.startswith("404") and logs_in(environ.get("PATH_INFO", ""), database)):
+        if hasattr(body, "close"):
+            body.close()
+        logger.error("%s is answered with 503: the database is not available", environ.get("PATH_INFO", ""))
+        return answer(environ, start_response, "503 Service Unavailable", {"error": "database unavailable"})
+    if begun:
+        start_response(*begun)
+    return body

@@ -8,19 +8,21 @@ gunicorn loads `application`. Before a request reaches Tryton,
     pool as everybody, and costs no session and no password hash;
   - any other database's name is unknown. Tryton would connect to whatever
     name a stranger writes into the path, and wait for it;
+  - a login while the database is away is answered with 503, as every other
+    request is, not with 404; and no 503 shows a client what PostgreSQL said,
+    which may be a path of the server;
   - the models are loaded once, by whoever comes first. Tryton's own way to do
     that reads the list of all databases, which this role may not see.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import typing as t
 
 from crm_platform import pool, settings
-from crm_platform.gate import named_database
+from crm_platform.gate import answer, named_database, without_database
 
 settings.prepare("crm-platform-web")
 chosen = settings.read()
@@ -42,7 +44,6 @@ HEALTH_QUERY = (
     "SELECT series, (SELECT count(*) FROM ir_module WHERE state = 'activated')"
     " FROM ir_configuration ORDER BY id LIMIT 1"
 )
-Start = t.Callable[..., t.Any]
 
 
 class Application:
@@ -52,19 +53,19 @@ class Application:
         self._inner, self._database = inner, database
         self._lock = threading.Lock()
 
-    def __call__(self, environ: dict, start_response: Start) -> t.Any:
+    def __call__(self, environ: dict, start_response: t.Callable) -> t.Any:
         path = environ.get("PATH_INFO", "")
         if path == HEALTH_PATH:
             return self._health(environ, start_response)
         name = named_database(path)
         if name not in (None, self._database):
-            return self._answer(environ, start_response, "404 Not Found", {"error": "no such database"})
+            return answer(environ, start_response, "404 Not Found", {"error": "no such database"})
         try:
             self.load()
         except Exception as exc:  # noqa: BLE001 - down, or not set up yet
             logger.error("the models of %s cannot be loaded: %s", self._database, " ".join(str(exc).split()))
-            return self._answer(environ, start_response, "503 Service Unavailable", {"error": "database unavailable"})
-        return self._inner(environ, start_response)
+            return answer(environ, start_response, "503 Service Unavailable", {"error": "database unavailable"})
+        return without_database(self._inner, environ, start_response, self._database)
 
     def load(self) -> None:
         """Load the models of the activated modules, unless they are loaded.
@@ -90,11 +91,11 @@ class Application:
             trytond.cache.Cache.drop(self._database)
             backend.Database(self._database).close()
 
-    def _health(self, environ: dict, start_response: Start) -> t.Any:
+    def _health(self, environ: dict, start_response: t.Callable) -> t.Any:
         if environ.get("REQUEST_METHOD") not in ("GET", "HEAD"):
-            return self._answer(environ, start_response, "405 Method Not Allowed", {"error": "use GET"})
+            return answer(environ, start_response, "405 Method Not Allowed", {"error": "use GET"})
         status, report = self._examine()
-        return self._answer(environ, start_response, status, report)
+        return answer(environ, start_response, status, report)
 
     def _examine(self) -> tuple[str, dict[str, t.Any]]:
         report: dict[str, t.Any] = {"status": "unavailable", "database": self._database, "series": None}
@@ -127,17 +128,6 @@ class Application:
         if row is None:
             raise LookupError("the database is not set up")
         return row
-
-    @staticmethod
-    def _answer(environ: dict, start_response: Start, status: str, report: dict[str, t.Any]) -> list[bytes]:
-        body = json.dumps(report).encode("utf-8") + b"\n"
-        headers = [
-            ("Content-Type", "application/json"),
-            ("Content-Length", str(len(body))),
-            ("Cache-Control", "no-store"),
-        ]
-        start_response(status, headers)
-        return [] if environ.get("REQUEST_METHOD") == "HEAD" else [body]
 
 
 def list_databases(dummy: t.Any, *more: t.Any) -> list[str]:
