@@ -70,6 +70,8 @@ def environment(directory: Path, collections: Path | None = None) -> dict[str, s
         ANSIBLE_STDOUT_CALLBACK="ansible.posix.json",
         ANSIBLE_PIPELINING="1",
         ANSIBLE_DEPRECATION_WARNINGS="0",
+        # Newer releases leave out of a result what the module was given.
+        ANSIBLE_INJECT_INVOCATION="1",
         **extra,
     )
 

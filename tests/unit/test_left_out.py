@@ -29,7 +29,7 @@ def limited(tmp_path):
     def run(peers, *tasks, **variables):
         hosts = {"one": {}, **peers}
         own = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "foundation_domain": "crm.example.test", **variables}
-        groups = {name: {"hosts": dict.fromkeys(hosts)} for name in ("crm_database", "crm_package", "crm_app")}
+        groups = {"crm_app": {"hosts": dict.fromkeys(hosts)}, **{name: {"hosts": {"one": None}} for name in ("crm_database", "crm_package")}}
         inventory = {"all": {"hosts": hosts, "vars": own, "children": groups}}
         play = [{"hosts": "crm_app", "gather_facts": False, "any_errors_fatal": True, "tasks": list(tasks)}]
         return plays.run(tmp_path, play, inventory, "--limit", "one", timeout=120)
