@@ -307,7 +307,6 @@ class Publisher:
         self.default_architecture = default_architecture
 
     def apply(self, steps: t.Iterable[Step], wanted: t.Mapping[str, Package]) -> None:
-        os.umask(0o022)
         for step in steps:
             if step.kind == "clean":
                 self._clean(step.subject)

@@ -12,12 +12,15 @@ import os
 def write(path: str, text: str, mode: int) -> None:
     """Put the text in place of what was there; OSError where it cannot be, and then that is there still.
 
-    :param mode: of the new file, as of open(2): the umask is taken off.
+    :param mode: of the new file, whatever the umask is.
     """
     staged = f"{path}.{os.getpid()}"
     try:
-        with open(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as stream:
+        with open(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
+            os.fchmod(stream.fileno(), mode)
             stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
         os.replace(staged, path)
     except BaseException:
         with contextlib.suppress(OSError):

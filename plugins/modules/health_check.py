@@ -199,7 +199,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.crm.platform.plugins.module_utils import whole
+from ansible_collections.crm.platform.plugins.module_utils import programs, whole
 from ansible_collections.crm.platform.plugins.module_utils.health import (  # noqa: F401  # pylint: disable=unused-import  # they register their checks
     backup,
     crm,
@@ -238,6 +238,7 @@ def argument_spec():
 
 def main():
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    os.umask(programs.UMASK)
     params = module.params
     if params["time_limit"] <= 0:
         module.fail_json(msg=f"time_limit is {params['time_limit']:g}; write a number of seconds above 0, such as 5")

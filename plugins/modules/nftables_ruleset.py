@@ -129,11 +129,12 @@ rolled_back:
   type: bool
 """
 
+import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.crm.platform.plugins.module_utils import files
+from ansible_collections.crm.platform.plugins.module_utils import files, programs
 from ansible_collections.crm.platform.plugins.module_utils import nftables as nft
 from ansible_collections.crm.platform.plugins.module_utils import nftables_confirm as confirm
 
@@ -302,6 +303,7 @@ def main():
         required_if=[("state", "present", ("content",))],
         supports_check_mode=True,
     )
+    os.umask(programs.UMASK)
     try:
         result = confirmed(module) if module.params["state"] == "confirmed" else converge(module)
     except confirm.TakenBack as exc:

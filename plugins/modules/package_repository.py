@@ -163,7 +163,7 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.crm.platform.plugins.module_utils import repository as lib
+from ansible_collections.crm.platform.plugins.module_utils import programs, repository as lib
 
 
 def wanted_packages(module, state, layout):
@@ -236,6 +236,7 @@ def main():
         },
         supports_check_mode=True,
     )
+    os.umask(programs.UMASK)
     params = module.params
     layout = lib.Layout(params["directory"], params["suite"], params["gnupg_home"], params["keyring"])
     try:

@@ -107,6 +107,16 @@ def test_a_reboot_brings_all_of_it_back(deployed):
     assert (checked.rc, checked.changed) == (0, [])
 
 
+def test_postgresql_comes_back_by_itself_however_long_it_could_not_start(deployed):
+    """As on a full disk: more failed starts than systemd would bear by default, then there is room again."""
+    data = "/var/lib/postgresql/15/main"
+    deployed.host.sh(f"mv {data}/global/pg_control {data}/away; kill -9 $(head -n 1 {data}/postmaster.pid)")
+    deployed.host.wait_for("some starts to fail", lambda: int(deployed.platform.unit("postgresql@15-main", "NRestarts")[0]) > 6, 60)
+    deployed.host.sh(f"mv {data}/away {data}/global/pg_control")
+    deployed.host.wait_for("the CRM to answer", deployed.platform.healthy, 90)
+    deployed.platform.works()
+
+
 def test_a_bad_value_never_takes_the_database_down(deployed):
     """A setting that PostgreSQL refuses: the run fails with its words, and the old server goes on."""
     refused = deployed.run(database_settings={"work_mem": "much"})

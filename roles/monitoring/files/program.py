@@ -131,6 +131,8 @@ def look(options: dict, areas: list, may_write: bool) -> dict:
 
 def main() -> int:
     chosen = arguments()
+    # What it writes is read by others, whoever calls it with whatever umask.
+    os.umask(0o022)
     try:
         with open(chosen.config, encoding="utf-8") as stream:
             options = json.load(stream)
