@@ -9,6 +9,8 @@ import os
 import socket
 import typing as t
 
+from ansible_collections.crm.platform.plugins.module_utils import postgres_adoption
+
 # An address of each family that only a default route leads to. Nothing is sent there.
 ELSEWHERE = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
 PACKAGE_FORMAT = "${db:Status-Status}\t${Package}\t${Version}\n"
@@ -55,6 +57,24 @@ def rotation(sys_block: str) -> dict[str, dict[str, str]]:
         text = content(os.path.join(sys_block, name, "queue", "rotational")).strip()
         if text:
             found[name] = {"rotational": text}
+    return found
+
+
+# What the role foundation makes for the others.
+SECRETS = "/etc/crm-platform/secrets"
+# What the role database writes first into a cluster's configuration, and its copies of the files that it took over.
+OURS = "conf.d/crm-platform.conf"
+KEPT = ".before-crm-platform"
+
+
+def adopted(directory: str) -> dict[str, dict[str, list[str]]]:
+    """{cluster: {file: its lines}} of clusters that were taken over: pg_hba.conf and pg_ident.conf as they were before."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for name in clusters(directory):
+        for file in ("pg_hba.conf", "pg_ident.conf"):
+            path = os.path.join(directory, name, file + KEPT)
+            if os.path.exists(path):
+                found.setdefault(name, {})[file] = postgres_adoption.lines(content(path))
     return found
 
 

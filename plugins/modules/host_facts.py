@@ -83,6 +83,18 @@ ansible_facts:
       type: list
       elements: str
       sample: [15/main]
+    ansible_postgresql_foreign:
+      description: Of those, the ones that the role C(database) has not configured.
+      type: list
+      elements: str
+      sample: [15/main]
+    ansible_postgresql_adopted:
+      description: Of clusters that were taken over, the lines of C(pg_hba.conf) and C(pg_ident.conf) as they were before.
+      type: dict
+      sample: {15/main: {pg_hba.conf: [local all all peer]}}
+    ansible_crm_platform_begun:
+      description: Whether the role C(foundation) has run here.
+      type: bool
     ansible_user_id:
       description: Who the module runs as, beside the number in C(user_uid).
       type: str
@@ -140,6 +152,9 @@ def gather(module):
         packages=installed(module),
         package_lists=lib.package_lists("/var/lib/apt/lists"),
         postgresql_clusters=lib.clusters("/etc/postgresql"),
+        postgresql_foreign=[name for name in lib.clusters("/etc/postgresql") if not os.path.exists(f"/etc/postgresql/{name}/{lib.OURS}")],
+        postgresql_adopted=lib.adopted("/etc/postgresql"),
+        crm_platform_begun=os.path.isdir(lib.SECRETS),
         user_id=user_name(os.geteuid()),
         user_uid=os.geteuid(),
         # The directory that sd_booted(3) looks for.
