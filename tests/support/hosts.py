@@ -35,13 +35,15 @@ class Host:
     def __init__(self, label: str, system: str = "debian12", source: str | None = None, hostname: str = "") -> None:
         self.name = f"crm-test-{label}-{uuid.uuid4().hex[:6]}"
         self.hostname = hostname or self.name
+        # More of `docker run`, such as what the environment of every process holds.
+        self.options: list[str] = []
         self.image = source or f"crm-platform/{system}:base"
         if not source:
             lab.ensure_engine()
             lab.ensure_image(system)
 
     def create(self) -> "Host":
-        lab.up(self.name, self.image, ["--hostname", self.hostname])
+        lab.up(self.name, self.image, ["--hostname", self.hostname, *self.options])
         return self
 
     def wait_until_booted(self) -> None:
