@@ -50,7 +50,7 @@ def refuse_place(config: dict) -> None:
     why = ""
     if os.path.islink(data):
         why = f"is a link to {os.path.realpath(data)}"
-    elif mounted(data):
+    elif os.path.ismount(data):
         why = "is a mount point"
     elif os.stat(data).st_dev != os.stat(os.path.dirname(data)).st_dev or not movable(data):
         why = "lies on another file system than its parent, or in a layer of an overlay"
@@ -68,13 +68,6 @@ def refuse_linked_wal(config: dict) -> None:
             f"{wal} is a link to {os.path.realpath(wal)}, which a restore would replace by a directory: stop PostgreSQL, move WAL into"
             f" a directory {wal}, start PostgreSQL and restore then"
         )
-
-
-def mounted(path: str) -> bool:
-    """Whether a path is a mount point; os.path.ismount does not see a directory of the same file system."""
-    with open("/proc/self/mountinfo", encoding="utf-8") as mounts:
-        # The fifth field, with blanks and some others in octal.
-        return any(line.split(" ")[4].encode().decode("unicode_escape") == os.path.realpath(path) for line in mounts)
 
 
 def movable(data: str) -> bool:
