@@ -77,18 +77,14 @@ def show_lsn(position: int) -> str:
 def read_time(text: str) -> float:
     """'2026-01-31 12:30:00+01:00' -> seconds; a time without its zone is refused, since controller and server may differ in theirs."""
     if not re.search(r"\d\d:\d\d", text):
-        # ansible-playbook ends a value of -e at its first space.
-        raise BackupError(
-            f"backup_restore_time is {text!r}, which has no time of day; on a command line it takes quotes inside of the quotes, as in"
-            " -e \"backup_restore_time='2026-01-31 12:30:00+01:00'\", or a T in place of the space"
-        )
+        raise BackupError(f"{text!r} has no time of day; write it as 2026-01-31 12:30:00+01:00 or 2026-01-31T11:30:00Z")
     cleaned = re.sub(r"([+-]\d\d)$", r"\1:00", text.strip().replace("Z", "+00:00"))
     try:
         moment = datetime.datetime.fromisoformat(cleaned)
     except ValueError:
-        raise BackupError(f"backup_restore_time is {text!r}, which is not a time; write it as 2026-01-31 12:30:00+01:00 or 2026-01-31T11:30:00Z") from None
+        raise BackupError(f"{text!r} is no time; write it as 2026-01-31 12:30:00+01:00 or 2026-01-31T11:30:00Z") from None
     if moment.tzinfo is None:
-        raise BackupError(f"backup_restore_time is {text!r} and does not say its zone; add it, as in {text.strip()}Z or {text.strip()}+01:00")
+        raise BackupError(f"{text!r} does not say its zone; add it, as in {text.strip()}Z or {text.strip()}+01:00")
     return moment.timestamp()
 
 
@@ -339,20 +335,6 @@ def database_problems(policy: dict, facts: dict, now: float) -> list[dict]:
     return found
 
 
-def tablespace_problem(found: dict[str, str], data: str) -> str:
-    """Why a cluster with tablespaces is not backed up; '' where it has none.
-
-    :param found: path by number, as the links in pg_tblspc say.
-    """
-    if not found:
-        return ""
-    named = ", ".join(f"{path or 'unknown'} ({number})" for number, path in found.items())
-    return (
-        f"{data} has a tablespace at {named}: a restore or drill beside the live database would write into its files. Move what is in it"
-        " (ALTER TABLE ... SET TABLESPACE pg_default, likewise indexes and databases), drop it, and take a full backup"
-    )
-
-
 def unarchived(kept: dict, live: dict, now: float) -> dict:
     """Since when the newest writes wait for the archive: `since`, or `done`, the transaction up to which all is archived.
 
@@ -376,11 +358,8 @@ def archive_problems(policy: dict, facts: dict) -> list[dict]:
     """Of the log's way to the repository, as the database's own host knows it."""
     found = []
     archiver = facts["database"].get("archiver")
-    said = tablespace_problem(facts["database"].get("tablespaces") or {}, "the data directory")
-    if said:
-        found.append(problem("tablespace", said))
     if archiver is None:
-        return [*found, problem("archive", "PostgreSQL does not answer, so nobody knows whether its log is archived")]
+        return [problem("archive", "PostgreSQL does not answer, so nobody knows whether its log is archived")]
     if archiver["command"] != policy["archive_command"] or not archiver["mode"]:
         found.append(problem("archive", f"PostgreSQL runs with archive_command {archiver['command']!r}, not with the backup's"))
     if archiver["failing"]:

@@ -57,7 +57,7 @@ def test_times_with_their_zone(text):
 
 @pytest.mark.parametrize(
     ("text", "complaint"),
-    [("2026-01-31 12:30:00", "zone"), ("2026-01-31Z", "time of day"), ("yesterday", "time of day"), ("2026-02-31 12:30:00Z", "not a time")],
+    [("2026-01-31 12:30:00", "zone"), ("2026-01-31Z", "time of day"), ("yesterday", "time of day"), ("2026-02-31 12:30:00Z", "no time")],
 )
 def test_times_that_cannot_be_meant(text, complaint):
     with pytest.raises(lib.BackupError, match=complaint):
@@ -215,7 +215,6 @@ def test_backups_that_are_well():
         ({"archiver": {"command": "/bin/true"}}, "archive"),
         ({"archiver": {"failing": True}}, "archive"),
         ({"archiver": {"unarchived_seconds": 301}}, "archive"),
-        ({"database": {"sets": [a_set()], "archiver": facts()["database"]["archiver"], "tablespaces": {"16400": "/srv/fast"}}}, "tablespace"),
         ({"archiver": {"waiting": 2, "oldest_waiting_seconds": 301}}, "archive"),
         ({"files": {"snapshots": []}}, "files"),
         ({"files": {"snapshots": [{"id": "1", "time": NOW - 27 * HOUR}]}}, "files"),

@@ -280,7 +280,6 @@ def test_a_drill_beside_the_live_data_leaves_it_room(parts, config, room, monkey
     monkeypatch.setattr(parts.common, "stanza", lambda config: {})
     monkeypatch.setattr(parts.bring_back, "timeline_of", lambda *words: (1, {}))
     monkeypatch.setattr(rules, "sets_of", lambda stanza, repository=1: [a_set()])
-    monkeypatch.setattr(parts.drill.layout, "refuse_set", lambda *words: None)
     monkeypatch.setattr(parts.drill, "point", lambda config: pytest.fail("it began"))
     room.free = 2 * 1024**3
     with pytest.raises(rules.BackupError, match="make room, or set backup_drill_directory"):

@@ -15,7 +15,6 @@ import time
 
 import attachments
 import common
-import layout
 import look
 import rules
 import save
@@ -134,11 +133,6 @@ def plan(config: dict, chosen: argparse.Namespace) -> dict:
             f"{old(config)} still holds what an earlier restore replaced:"
             " take it back with `crm-platform-backup undo` or remove it with `crm-platform-backup forget`"
         )
-    if not chosen.new_cluster:
-        layout.refuse_tablespaces(config)
-        layout.refuse_linked_wal(config)
-        if not chosen.in_place:
-            layout.refuse_place(config)
     moment, position = target_of(chosen)
     if chosen.repository == 2 and not config["second"]:
         raise rules.BackupError("there is no second repository to restore from; backup_s3_endpoint names one")
@@ -162,7 +156,6 @@ def plan(config: dict, chosen: argparse.Namespace) -> dict:
         or (chosen.label and not (chosen.time or chosen.lsn or chosen.name))
     ):
         timeline = one.timeline
-    layout.refuse_set(config, one.label, chosen.repository)
     free = shutil.disk_usage(os.path.dirname(config["cluster"]["data"])).free
     if not chosen.in_place and free < one.size + ROOM:
         raise rules.BackupError(
@@ -597,9 +590,6 @@ def undo(config: dict) -> dict:
     mark = common.remembered(config, "restoring.json", None)
     if not os.path.isdir(old(config)) and not mark:
         raise rules.BackupError("there is nothing to put back: no restore was made, or its old data was removed")
-    if not mark:
-        # A tablespace that was made since the restore is in neither data directory alone.
-        layout.refuse_tablespaces(config)
     try:
         with common.alone(config, "undo", resumes=("restore", "recover")), common.recorded(config, "undo"):
             if not mark:

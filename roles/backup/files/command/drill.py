@@ -16,7 +16,6 @@ import typing as t
 
 import bring_back
 import common
-import layout
 import look
 import rules
 import save
@@ -246,9 +245,7 @@ def prove(config: dict, entry: dict) -> None:
     scratch, data = config["drill"]["directory"], config["cluster"]["data"]
     stanza = common.stanza(config)
     timeline, history = bring_back.timeline_of(config, [], False)
-    layout.refuse_tablespaces(config)
     one = rules.choose(rules.sets_of(stanza), timeline, history)
-    layout.refuse_set(config, one.label)
     place = os.path.dirname(scratch)
     free, need = shutil.disk_usage(place).free, one.size + (room_beside(config) if beside(config) else bring_back.ROOM)
     if free < need:
@@ -256,8 +253,6 @@ def prove(config: dict, entry: dict) -> None:
             f"{place} has {free // 1024**2} MiB free, the drill needs {need // 1024**2} MiB: make room, or set backup_drill_directory"
         )
     name, earlier, before, after, entry["rpo"] = point(config)
-    # What is made after the restore point is not replayed; what was made before it is seen here.
-    layout.refuse_tablespaces(config)
     entry["set"], began = one.label, time.monotonic()
     common.say(f"restoring {one.label} to {scratch}")
     bring_back.make_data(scratch)
@@ -331,7 +326,6 @@ def examine(config: dict, directory: str) -> dict:
         raise rules.BackupError(f"{directory} is the live cluster; examine a copy of it")
     if not os.path.exists(os.path.join(directory, "PG_VERSION")):
         raise rules.BackupError(f"{directory} holds no cluster of PostgreSQL")
-    layout.refuse_tablespaces(config, directory)
     with common.alone(config, "examine", save.WAIT):
         checksums(config, directory)
         try:

@@ -14,7 +14,6 @@ import stat
 import time
 
 import common
-import layout
 import rules
 
 # Where Debian's node_exporter has its files.
@@ -26,8 +25,6 @@ SEGMENT = re.compile(r"[0-9A-F]{24}-[0-9a-f]{40}(\.[a-z0-9]+)?$")
 def database(config: dict) -> dict:
     """Sets, log and archiver; `error` where the repository does not answer."""
     found: dict = {"sets": [], "archiver": archiver(config) if config["policy"]["database"] else None}
-    if config["policy"]["database"]:
-        found["tablespaces"] = layout.tablespaces(config["cluster"]["data"])
     if found["archiver"]:
         follow_archive(config, found["archiver"])
     try:

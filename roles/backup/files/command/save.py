@@ -19,7 +19,6 @@ import time
 import typing as t
 
 import common
-import layout
 import look
 import rules
 
@@ -225,8 +224,6 @@ def setup(config: dict, check: bool, base_only: bool = False) -> dict:
         unfinished(config)
         if not base_only and os.path.exists(config["key"]):
             heed_second(config)
-    if config["policy"]["database"]:
-        layout.refuse_tablespaces(config)
     steps = base(config) if base_only else missing(config)
     since = common.remembered(config, "since.json", {})
     # A repository elsewhere is another one, and begins when it is first used.
