@@ -335,25 +335,6 @@ def database_problems(policy: dict, facts: dict, now: float) -> list[dict]:
     return found
 
 
-def unarchived(kept: dict, live: dict, now: float) -> dict:
-    """Since when the newest writes wait for the archive: `since`, or `done`, the transaction up to which all is archived.
-
-    :param kept: what the last call returned; empty before the first.
-    :param live: `next_xid`, `segment` (the WAL segment that is written, None on a standby) and `last_archived_wal`.
-    :param now: seconds since 1970.
-    """
-    if not live["segment"]:
-        return kept
-    if not kept:
-        # Whatever was written before nobody has followed.
-        return {"done": live["next_xid"]}
-    if "since" in kept and (live["last_archived_wal"] or "") >= kept["segment"]:
-        kept = {"done": kept["xid"]}
-    if "since" in kept or live["next_xid"] == kept["done"]:
-        return kept
-    return {"xid": live["next_xid"], "segment": live["segment"], "since": now}
-
-
 def archive_problems(policy: dict, facts: dict) -> list[dict]:
     """Of the log's way to the repository, as the database's own host knows it."""
     found = []
@@ -366,14 +347,6 @@ def archive_problems(policy: dict, facts: dict) -> list[dict]:
         found.append(
             problem(
                 "archive", f"the log does not reach the repository: {archiver['failed_count']} failures, the last of {archiver['last_failed_wal']}"
-            )
-        )
-    elif archiver.get("unarchived_seconds", 0) > policy["archive_max_seconds"]:
-        found.append(
-            problem(
-                "archive",
-                f"what was written {archiver['unarchived_seconds']:.0f} s ago is in no archived WAL: archive_timeout does not work;"
-                " `crm-platform-backup checkpoint` starts it again",
             )
         )
     elif archiver["waiting"] and archiver["oldest_waiting_seconds"] > policy["archive_max_seconds"]:

@@ -214,7 +214,6 @@ def test_backups_that_are_well():
         ({"database": {"sets": [a_set()], "archiver": None}}, "archive"),
         ({"archiver": {"command": "/bin/true"}}, "archive"),
         ({"archiver": {"failing": True}}, "archive"),
-        ({"archiver": {"unarchived_seconds": 301}}, "archive"),
         ({"archiver": {"waiting": 2, "oldest_waiting_seconds": 301}}, "archive"),
         ({"files": {"snapshots": []}}, "files"),
         ({"files": {"snapshots": [{"id": "1", "time": NOW - 27 * HOUR}]}}, "files"),
@@ -363,20 +362,3 @@ def test_metrics_are_whole():
     text = lib.metrics(state)
     assert 'crm_backup_problems{check="age"} 1' in text and "crm_backup_drill_ok 1" in text and "crm_backup_age_full" not in text
     assert all(line.startswith(("# HELP", "# TYPE", "crm_backup_")) for line in text.splitlines())
-
-
-def test_writes_that_are_not_archived_are_followed():
-    live = {"next_xid": "800", "segment": "0" * 23 + "8", "last_archived_wal": "0" * 23 + "7"}
-    kept = lib.unarchived({}, live, NOW)
-    assert kept == {"done": "800"}
-    # An idle server has nothing to archive, however long it is.
-    assert lib.unarchived(kept, live, NOW + 9000) == kept
-    kept = lib.unarchived(kept, {**live, "next_xid": "801"}, NOW + 10)
-    assert kept["since"] == NOW + 10
-    assert lib.unarchived(kept, {**live, "next_xid": "805"}, NOW + 99) == kept
-    kept = lib.unarchived(kept, {**live, "next_xid": "801", "last_archived_wal": "0" * 23 + "8"}, NOW + 120)
-    assert kept == {"done": "801"}
-    # A new timeline comes after a restore; nothing is followed while the server replays.
-    later = {**live, "next_xid": "9", "last_archived_wal": "0" * 7 + "2" + "0" * 16}
-    assert lib.unarchived({"xid": "9", "segment": "0" * 24, "since": 1}, later, NOW) == {"done": "9"}
-    assert lib.unarchived(kept, {**live, "segment": None}, NOW) == kept

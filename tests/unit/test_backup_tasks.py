@@ -142,4 +142,4 @@ def test_a_schedule_that_was_emptied_has_no_timer(role):
     }
     # Whichever were made before go with backup_enabled.
     made = [f"{name}.{kind}" for name in ("full", "incr", "drill") for kind in ("timer", "service")]
-    assert units() == {**dict.fromkeys(made, "absent"), "files.service": "absent", "boot.service": "absent", "checkpoint.service": "absent"}
+    assert units() == {**dict.fromkeys(made, "absent"), "files.service": "absent", "boot.service": "absent"}

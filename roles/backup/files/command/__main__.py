@@ -32,7 +32,6 @@ def arguments() -> argparse.Namespace:
     backup = commands.add_parser("backup", help="save the database and the files")
     backup.add_argument("kind", choices=list(rules.KINDS))
     commands.add_parser("status", help="look at everything and write the state file")
-    commands.add_parser("checkpoint", help="wait until PostgreSQL takes writes, and make a checkpoint, with which archive_timeout begins to count")
     commands.add_parser("drill", help="restore the newest backup beside the live database, and prove it")
     examine = commands.add_parser("examine", help="look through a copy of the cluster as the drill does; it has to be shut down")
     examine.add_argument("directory")
@@ -99,8 +98,6 @@ def main() -> int:
             # Left by a reboot.
             bring_back.recover(config)
             result = look.write(config)
-        elif chosen.command == "checkpoint":
-            result = save.checkpoint(config)
         elif chosen.command == "setup":
             result = save.setup(config, chosen.check, chosen.base)
         elif chosen.command == "backup":

@@ -25,8 +25,6 @@ SEGMENT = re.compile(r"[0-9A-F]{24}-[0-9a-f]{40}(\.[a-z0-9]+)?$")
 def database(config: dict) -> dict:
     """Sets, log and archiver; `error` where the repository does not answer."""
     found: dict = {"sets": [], "archiver": archiver(config) if config["policy"]["database"] else None}
-    if found["archiver"]:
-        follow_archive(config, found["archiver"])
     try:
         stanza = common.stanza(config)
         found.update(sets=rules.sets_of(stanza), archive=rules.archive_of(stanza), system=rules.system_of(stanza), gap=gap(config, stanza))
@@ -53,10 +51,6 @@ def gap(config: dict, stanza: dict) -> rules.Gap | None:
     return rules.gap_of(segments)
 
 
-# As in postgresql.conf, in seconds.
-ARCHIVE_TIMEOUT = 60
-
-
 def archiver(config: dict) -> dict | None:
     """What PostgreSQL says of its log's way to the repository; None where it does not answer."""
     query = """
@@ -64,9 +58,7 @@ def archiver(config: dict) -> dict | None:
           'mode', current_setting('archive_mode') <> 'off', 'command', current_setting('archive_command'),
           'failed_count', failed_count, 'last_failed_wal', last_failed_wal,
           'failing', coalesce(last_failed_time > coalesce(last_archived_time, '-infinity'), false),
-          'last_archived', extract(epoch FROM last_archived_time), 'last_archived_wal', last_archived_wal,
-          'segment', CASE WHEN NOT pg_is_in_recovery() THEN pg_walfile_name(pg_current_wal_lsn()) END,
-          'next_xid', pg_snapshot_xmax(pg_current_snapshot())::text,
+          'last_archived', extract(epoch FROM last_archived_time),
           'waiting', (SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'),
           'oldest_waiting_seconds',
           (SELECT coalesce(extract(epoch FROM now() - min(modification)), 0) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'))
@@ -75,16 +67,6 @@ def archiver(config: dict) -> dict | None:
         return json.loads(common.psql(config, query, database="postgres"))
     except (rules.BackupError, ValueError):
         return None
-
-
-def follow_archive(config: dict, live: dict) -> None:
-    """Add for how long the newest writes wait for the archive; where archive_timeout has stopped, start it again."""
-    kept = rules.unarchived(common.remembered(config, "unarchived.json", {}), live, time.time())
-    common.remember(config, "unarchived.json", kept)
-    live["unarchived_seconds"] = time.time() - kept["since"] if "since" in kept else 0
-    if live["unarchived_seconds"] > ARCHIVE_TIMEOUT * 1.5 and not live["waiting"] and not live["failing"]:
-        # After the crash of one of its processes PostgreSQL starts anew without its unit.
-        common.psql(config, "CHECKPOINT", database="postgres", check=False)
 
 
 def moment(text: str) -> int:

@@ -624,18 +624,6 @@ def unverified(config: dict) -> list[str]:
     return found
 
 
-def checkpoint(config: dict) -> dict:
-    """Wait until PostgreSQL takes writes, then make a checkpoint; its unit ends the wait where PostgreSQL is stopped."""
-    while True:
-        try:
-            if common.psql(config, "SELECT pg_catalog.pg_is_in_recovery()", database="postgres") == "f":
-                common.psql(config, "CHECKPOINT", database="postgres")
-                return {"ok": True}
-        except rules.BackupError:
-            pass
-        time.sleep(0.5)
-
-
 def restore_files(config: dict, path: str) -> dict:
     """The newest files of this host, or those below a path, to where they were."""
     if common.keeps_for_others(config):
