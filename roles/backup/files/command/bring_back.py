@@ -492,6 +492,8 @@ def start(config: dict) -> None:
         state = "SELECT CASE WHEN pg_is_in_recovery() THEN pg_get_wal_replay_pause_state() ELSE 'done' END"
         answer = common.psql(config, state, database="postgres", check=False)
         if answer == "done":
+            # The one that the unit asks for comes while the log is still replayed.
+            common.psql(config, "CHECKPOINT", database="postgres", check=False)
             return
         said = common.run("systemctl", "show", "--property", "ActiveState,ControlPID,NRestarts,Job", unit, check=False).stdout
         shown = dict(word.partition("=")[::2] for word in said.split())
