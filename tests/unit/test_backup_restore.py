@@ -24,6 +24,7 @@ sys.path.insert(0, str(ROOT / "roles/backup/files/command"))
 
 import bring_back  # pylint: disable=wrong-import-position
 import common  # pylint: disable=wrong-import-position
+import tablespaces  # pylint: disable=wrong-import-position
 
 UNIT = "postgresql@15-main.service"
 CRM = list(bring_back.CRM_UNITS)
@@ -131,7 +132,7 @@ class World:
     def plan(self):
         if os.path.isdir(bring_back.old(self.config)):
             raise rules.BackupError("still holds")
-        return {"set": {"label": "F"}, "options": [], "live": self.up(), "known": {}}
+        return {"set": {"label": "F"}, "options": [], "live": self.up(), "spaces": [], "known": {"places": sorted(tablespaces.outside(self.config["cluster"]["data"])), "log": ""}}
 
     def pgbackrest(self, config, command, *options, **more):
         self.tick()
