@@ -551,7 +551,8 @@ def put_back(config: dict) -> None:
     if mark.get("undo"):
         take_back(config, mark)
         return
-    if os.path.isdir(old(config)) or tablespaces.kept(config):
+    # Where a rebuild was done with its old data, its tablespaces only wait to be removed.
+    if os.path.isdir(old(config)) or (tablespaces.kept(config) and not os.path.isdir(forgotten(config))):
         exchange(config)
         # It may be what has filled the disk.
         tablespaces.discard(config)
