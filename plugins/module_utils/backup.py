@@ -20,6 +20,10 @@ import typing as t
 KINDS = {"full": "full", "diff": "differential", "incr": "incremental"}
 HOUR, DAY = 3600, 86400
 TARGET_NAME = re.compile(r"[\x21-\x7e][\x20-\x7e]{0,62}")
+# What pgBackRest says where the newest set has a later name than the one that it makes.
+NOT_LATER = re.compile(r"is not later than latest backup label '(?:[0-9]{8}-[0-9]{6}F_)?([0-9]{8}-[0-9]{6})[FDI]'")
+# A transaction's end, as pg_waldump tells it.
+ENDED = re.compile(r"desc: COMMIT\S*[^;]*?([0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2})")
 LABEL = re.compile(r"[0-9]{8}-[0-9]{6}F(_[0-9]{8}-[0-9]{6}[DI])?")
 
 
@@ -77,14 +81,18 @@ def show_lsn(position: int) -> str:
 def read_time(text: str) -> float:
     """'2026-01-31 12:30:00+01:00' -> seconds; a time without its zone is refused, since controller and server may differ in theirs."""
     if not re.search(r"\d\d:\d\d", text):
-        raise BackupError(f"{text!r} has no time of day; write it as 2026-01-31 12:30:00+01:00 or 2026-01-31T11:30:00Z")
+        # ansible-playbook ends a value of -e at its first space.
+        raise BackupError(
+            f"backup_restore_time is {text!r}, which has no time of day; on a command line it takes quotes inside of the quotes, as in"
+            " -e \"backup_restore_time='2026-01-31 12:30:00+01:00'\", or a T in place of the space"
+        )
     cleaned = re.sub(r"([+-]\d\d)$", r"\1:00", text.strip().replace("Z", "+00:00"))
     try:
         moment = datetime.datetime.fromisoformat(cleaned)
     except ValueError:
-        raise BackupError(f"{text!r} is no time; write it as 2026-01-31 12:30:00+01:00 or 2026-01-31T11:30:00Z") from None
+        raise BackupError(f"backup_restore_time is {text!r}, which is not a time; write it as 2026-01-31 12:30:00+01:00 or 2026-01-31T11:30:00Z") from None
     if moment.tzinfo is None:
-        raise BackupError(f"{text!r} does not say its zone; add it, as in {text.strip()}Z or {text.strip()}+01:00")
+        raise BackupError(f"backup_restore_time is {text!r} and does not say its zone; add it, as in {text.strip()}Z or {text.strip()}+01:00")
     return moment.timestamp()
 
 
@@ -243,6 +251,29 @@ def history_complaint(name: str, text: str) -> str:
     return "" if whole else f"{name}: damaged"
 
 
+# --- What its programs say ---
+
+
+def zone_after(said: str, now: float) -> str:
+    """The zone, as POSIX writes one, in which pgBackRest's next name is later than that of the newest set; '' where that is not its complaint.
+
+    By the hour at least, so that each set until then is named later than the one before.
+    """
+    found = NOT_LATER.search(said)
+    if not found:
+        return ""
+    ahead = datetime.datetime.strptime(found.group(1), "%Y%m%d-%H%M%S").replace(tzinfo=datetime.timezone.utc).timestamp() - now
+    hours_ahead = max(int(ahead // HOUR) + 1, 1)
+    # The sign is POSIX's: what is east of UTC is negative. More than a day is no zone, but a clock that was wrong.
+    return f"<+{hours_ahead:02}>-{hours_ahead}" if hours_ahead <= 24 else ""
+
+
+def first_commit(text: str) -> int | None:
+    """When the first transaction was committed that pg_waldump tells of, with UTC as its zone."""
+    found = ENDED.search(text)
+    return int(datetime.datetime.fromisoformat(found.group(1) + "+00:00").timestamp()) if found else None
+
+
 # --- Where a backup leads to ---
 
 
@@ -335,7 +366,7 @@ def database_problems(policy: dict, facts: dict, now: float) -> list[dict]:
     return found
 
 
-def archive_problems(policy: dict, facts: dict) -> list[dict]:
+def archive_problems(policy: dict, facts: dict, now: float) -> list[dict]:
     """Of the log's way to the repository, as the database's own host knows it."""
     found = []
     archiver = facts["database"].get("archiver")
@@ -354,6 +385,15 @@ def archive_problems(policy: dict, facts: dict) -> list[dict]:
             problem(
                 "archive",
                 f"{archiver['waiting']} segments of the log wait for the repository, the first for {archiver['oldest_waiting_seconds']:.0f} s",
+            )
+        )
+    # Until its first checkpoint after a start PostgreSQL hands nothing over by itself.
+    elif archiver.get("pending_since") and now - archiver["pending_since"] > policy["archive_max_seconds"]:
+        found.append(
+            problem(
+                "archive",
+                f"what was committed since {utc(archiver['pending_since'])} is not in the repository ({now - archiver['pending_since']:.0f} s,"
+                f" limit {policy['archive_max_seconds']}): archive_timeout does nothing; `CHECKPOINT;` in psql wakes it",
             )
         )
     return found
@@ -457,7 +497,7 @@ def judge(policy: dict, facts: dict, now: float) -> list[dict]:
     if policy["sets"]:
         found += database_problems(policy, facts, now)
     if policy["database"]:
-        found += archive_problems(policy, facts)
+        found += archive_problems(policy, facts, now)
         found += drill_problems(policy, facts, now)
     if policy["files"]:
         found += files_problems(policy, facts["files"], now)

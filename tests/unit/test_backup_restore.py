@@ -24,6 +24,7 @@ sys.path.insert(0, str(ROOT / "roles/backup/files/command"))
 
 import bring_back  # pylint: disable=wrong-import-position
 import common  # pylint: disable=wrong-import-position
+import tablespaces  # pylint: disable=wrong-import-position
 
 UNIT = "postgresql@15-main.service"
 CRM = list(bring_back.CRM_UNITS)
@@ -42,8 +43,8 @@ class Killed(BaseException):
 class World:
     """A host of files alone: what the data directory holds says whether PostgreSQL comes up with it."""
 
-    def __init__(self, directory, monkeypatch):
-        self.directory, self.patch = directory, monkeypatch
+    def __init__(self, directory, monkeypatch, spread=False):
+        self.directory, self.patch, self.spread = directory, monkeypatch, spread
         self.active, self.restored, self.calls, self.ticks, self.end = {UNIT, *CRM}, "new", [], 0, None
         self.config = {
             "mode": "own",
@@ -100,15 +101,22 @@ class World:
         path.mkdir(exist_ok=True)
         for part in ("a", "b"):
             (path / part).write_text(content)
+        if self.spread and name.startswith("main"):
+            (path / "pg_tblspc").mkdir(exist_ok=True)
+            if not (path / "pg_tblspc" / "16384").is_symlink():
+                (path / "pg_tblspc" / "16384").symlink_to(self.directory / "space")
+            self.fill(name.replace("main", "space"), content)
 
     def holds(self, name="main"):
         """What a data directory holds; 'half' where some of it is gone, '' where it is not there."""
         path = self.directory / name
-        found = {one.read_text() for one in path.iterdir()} if path.is_dir() else {""}
-        return found.pop() if len(found) == 1 and (not path.is_dir() or len(list(path.iterdir())) == 2) else "half"
+        files = [one.read_text() for one in path.iterdir() if one.is_file()] if path.is_dir() else ["", ""]
+        if self.spread and name.startswith("main") and path.is_dir():
+            files.append(self.holds(name.replace("main", "space")))
+        return files[0] if len(files) >= 2 and len(set(files)) == 1 else "half"
 
-    def names(self):
-        return {one.name for one in self.directory.iterdir() if one.name.startswith("main")}
+    def names(self, first="main"):
+        return {one.name for one in self.directory.iterdir() if one.name.startswith(first)}
 
     def up(self):
         return UNIT in self.active
@@ -131,7 +139,7 @@ class World:
     def plan(self):
         if os.path.isdir(bring_back.old(self.config)):
             raise rules.BackupError("still holds")
-        return {"set": {"label": "F"}, "options": [], "live": self.up(), "known": {}}
+        return {"set": {"label": "F"}, "options": [], "live": self.up(), "spaces": [], "known": {"places": sorted(tablespaces.outside(self.config["cluster"]["data"])), "log": ""}}
 
     def pgbackrest(self, config, command, *options, **more):
         self.tick()
@@ -172,15 +180,17 @@ class World:
             self.end = None
 
 
-@pytest.fixture
-def world(tmp_path, monkeypatch):
-    return World(tmp_path, monkeypatch)
+@pytest.fixture(params=[False, True], ids=["one directory", "a tablespace"])
+def world(request, tmp_path, monkeypatch):
+    return World(tmp_path, monkeypatch, request.param)
 
 
 def well(world):
     """All runs, and nothing of a restore is left but what it has replaced."""
     assert world.active == {UNIT, *CRM}
     assert world.names() <= {"main", "main.before-restore"}
+    if world.spread:
+        assert {one.replace("space", "main") for one in world.names("space")} == world.names()
     left = set(os.listdir(world.config["state"]))
     assert not left & {"restoring.json", "stopped.json"} and not os.path.exists(bring_back.ALLOWED)
 
@@ -258,6 +268,8 @@ def steps(action):
 
 def fresh(world):
     for name in world.names():
+        shutil.rmtree(world.directory / name)
+    for name in world.names("space"):
         shutil.rmtree(world.directory / name)
     for name in os.listdir(world.config["state"]):
         os.remove(os.path.join(world.config["state"], name))
@@ -391,7 +403,8 @@ def small(world, monkeypatch):
         if not world.up() or not auto.exists():
             return "done" if world.up() else ""
         eased = bring_back.EASED in auto.read_text()
-        state["eased"].append(eased)
+        if query != "CHECKPOINT":
+            state["eased"].append(eased)
         if world.recovery and not eased:
             return "paused"
         world.recovery = False

@@ -78,7 +78,8 @@ def rpo(host):
     archiver = (state(host).get("database") or {}).get("archiver")
     if not archiver:
         raise Skipped("the database did not tell when the backups were looked at")
-    waits = float(archiver.get("oldest_waiting_seconds") or 0)
+    since = archiver.get("pending_since")
+    waits = max(float(archiver.get("oldest_waiting_seconds") or 0), state(host)["written"] - since if since else 0)
     return Reading(waits, f"the log of the last {waits:.0f} s waits to be stored" if waits else "all finished pieces of the log are stored")
 
 

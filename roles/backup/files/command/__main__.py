@@ -94,6 +94,7 @@ def main() -> int:
         if chosen.command == "status":
             save.take_over(config)
             save.catch_up_second(config)
+            look.wake_archiver(config)
             drill.tidy(config)
             # Left by a reboot.
             bring_back.recover(config)

@@ -18,6 +18,7 @@ import common
 import look
 import rules
 import save
+import tablespaces
 
 CUT_OFF = (
     "a restore that wrote over the data directory was cut off, and there is no older one to put back:"
@@ -168,8 +169,15 @@ def plan(config: dict, chosen: argparse.Namespace) -> dict:
         raise rules.BackupError(
             "PostgreSQL does not answer, so what is there cannot be saved first: start it, or give backup_restore_safety_backup=false"
         )
-    known = {"system": str(rules.system_of(stanza, chosen.repository)), "timeline": live_timeline, "history": live_history}
-    return {"set": one.shown(), "timeline": timeline, "options": options_of(chosen, one, timeline, moment), "live": live, "known": known}
+    in_set = tablespaces.of_set(config, one.label, chosen.repository)
+    # Of one that was cut off, the links may be gone with the rest.
+    places = sorted({*tablespaces.outside(config["cluster"]["data"]), *in_set.values(), *cut_off.get("places", [])})
+    log = tablespaces.log_of(config["cluster"]["data"]) or cut_off.get("log", "")
+    tablespaces.refuse_unmovable(config, places, chosen.in_place)
+    if not chosen.in_place:
+        tablespaces.refuse_crowded(config, places)
+    known = {"system": str(rules.system_of(stanza, chosen.repository)), "timeline": live_timeline, "history": live_history, "places": places, "log": log}
+    return {"set": one.shown(), "timeline": timeline, "options": options_of(chosen, one, timeline, moment), "live": live, "known": known, "spaces": sorted(in_set.values())}
 
 
 def restore(config: dict, chosen: argparse.Namespace) -> dict:
@@ -312,6 +320,7 @@ def sweep(config: dict) -> None:
     """Remove what nobody wants any more and a killed run has left."""
     if not common.remembered(config, "restoring.json", None):
         pathlib.Path(ALLOWED).unlink(missing_ok=True)
+        tablespaces.discard(config)
         for path in (failed(config), forgotten(config)):
             shutil.rmtree(path, ignore_errors=True)
 
@@ -358,6 +367,7 @@ def replace(config: dict, chosen: argparse.Namespace, steps: dict) -> tuple[dict
         "restoring.json",
         {"began": int(time.time()), "in_place": chosen.in_place, "units": running, "new": chosen.new_cluster, **steps["known"]},
     )
+    places = steps["known"]["places"]
     try:
         if running:
             common.run("systemctl", "stop", *running)
@@ -365,11 +375,15 @@ def replace(config: dict, chosen: argparse.Namespace, steps: dict) -> tuple[dict
         if not chosen.in_place:
             with reserve(config).open("wb") as file:
                 os.posix_fallocate(file.fileno(), 0, RESERVE)
+            tablespaces.put_aside(places, make_data)
             os.rename(data, old(config))
             make_data(data)
+        else:
+            tablespaces.make_ready(places, steps["spaces"], make_data)
         common.say(f"restoring {steps['set']['label']}")
         source = common.from_repository(config, chosen.repository)
         common.pgbackrest(config, "restore", *steps["options"], *source, *(["--delta"] if chosen.in_place else []), repository=chosen.repository)
+        tablespaces.link_log(config, steps["known"]["log"])
         common.say("replaying the log")
         reached = replay(config)
     except BaseException as exc:
@@ -492,6 +506,8 @@ def start(config: dict) -> None:
         state = "SELECT CASE WHEN pg_is_in_recovery() THEN pg_get_wal_replay_pause_state() ELSE 'done' END"
         answer = common.psql(config, state, database="postgres", check=False)
         if answer == "done":
+            # The one that the unit asks for comes while the log is still replayed.
+            common.psql(config, "CHECKPOINT", database="postgres", check=False)
             return
         said = common.run("systemctl", "show", "--property", "ActiveState,ControlPID,NRestarts,Job", unit, check=False).stdout
         shown = dict(word.partition("=")[::2] for word in said.split())
@@ -535,9 +551,11 @@ def put_back(config: dict) -> None:
     if mark.get("undo"):
         take_back(config, mark)
         return
-    if os.path.isdir(old(config)):
+    # Where a rebuild was done with its old data, its tablespaces only wait to be removed.
+    if os.path.isdir(old(config)) or (tablespaces.kept(config) and not os.path.isdir(forgotten(config))):
         exchange(config)
         # It may be what has filled the disk.
+        tablespaces.discard(config)
         shutil.rmtree(failed(config), ignore_errors=True)
     elif mark.get("in_place"):
         raise rules.BackupError(CUT_OFF)
@@ -553,6 +571,9 @@ def exchange(config: dict) -> None:
     """The old data to its place, and what is there to `failed`. One that was killed between the two goes on."""
     data = config["cluster"]["data"]
     common.run("systemctl", "stop", config["cluster"]["unit"], check=False)
+    tablespaces.exchange(config)
+    if not os.path.isdir(old(config)):
+        return
     if os.path.isdir(data):
         shutil.rmtree(failed(config), ignore_errors=True)
         os.rename(data, failed(config))
@@ -562,7 +583,7 @@ def exchange(config: dict) -> None:
 def take_back(config: dict, mark: dict) -> None:
     """End an undo: what was live before it is removed when the old data is up, and live again where that does not come up."""
     data, units = config["cluster"]["data"], mark.get("units", [])
-    if os.path.isdir(old(config)):
+    if os.path.isdir(old(config)) or tablespaces.kept(config):
         exchange(config)
     try:
         start(config)
@@ -571,6 +592,7 @@ def take_back(config: dict, mark: dict) -> None:
             settle(config, units)
             raise
         common.run("systemctl", "stop", config["cluster"]["unit"], check=False)
+        tablespaces.reverse(config)
         os.rename(data, old(config))
         os.rename(failed(config), data)
         settle(config, units)
@@ -619,6 +641,7 @@ def forget(config: dict) -> dict:
         shutil.rmtree(forgotten(config), ignore_errors=True)
         if found:
             os.rename(old(config), forgotten(config))
+            tablespaces.discard(config)
             shutil.rmtree(forgotten(config))
         sweep(config)
     look.write(config)

@@ -73,11 +73,16 @@ def run(*words: str, check: bool = True, text: str | None = None, **options) -> 
     done = subprocess.run(
         words, check=False, text=True, errors="replace", input=text, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/", env=environment, **options
     )
-    if check and done.returncode:
+    if check:
+        assert_done(words, done)
+    return done
+
+
+def assert_done(words: tuple, done: subprocess.CompletedProcess) -> None:
+    if done.returncode:
         program = next(word for word in words if word != "setpriv" and not word.startswith("--"))
         say((done.stderr + done.stdout).strip())
         raise rules.BackupError(f"{os.path.basename(program)} failed ({done.returncode}): {last_words(done.stderr + done.stdout)}")
-    return done
 
 
 def as_user(user: str, *words: str, **options) -> subprocess.CompletedProcess:
@@ -121,10 +126,21 @@ def pgbackrest(config: dict, command: str, *options: str, repository: int = 0, e
             options = (*options, f"--repo={repository}")
     words = ("pgbackrest", f"--stanza={config['stanza']}", "--log-level-console=warn", command, *options)
     if not keeps_for_others(config):
-        return as_postgres(*words, env=environment, **more)
+        return named_later(words, environment, "postgres", **more)
     # Locks and logs in the configuration are the server's, who is another user. Not every command knows these options.
     environment.update(PGBACKREST_LOCK_PATH=state_path(config, "lock-pgbackrest"), PGBACKREST_LOG_LEVEL_FILE="off")
-    return as_user(KEEPER, *words, env=environment, **more)
+    return named_later(words, environment, KEEPER, **more)
+
+
+def named_later(words: tuple, environment: dict, user: str, check: bool = True, **more) -> subprocess.CompletedProcess:
+    """Run pgBackRest; once more where a set bears a name of the future, as a zone east of UTC, or a clock that was wrong, has given it."""
+    done = as_user(user, *words, env=environment, check=False, **more)
+    zone = rules.zone_after(done.stderr + done.stdout, time.time()) if done.returncode else ""
+    if zone:
+        done = as_user(user, *words, env={**environment, "TZ": zone}, check=False, **more)
+    if check:
+        assert_done(words, done)
+    return done
 
 
 def patient_pgbackrest(config: dict, command: str, *options: str, **more) -> None:

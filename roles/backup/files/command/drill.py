@@ -19,6 +19,7 @@ import common
 import look
 import rules
 import save
+import tablespaces
 
 RUNTIME = "/run/crm-platform-drill"
 # pgBackRest's restore empties the spool, and with it what tells PostgreSQL that its log has arrived: not that of the live one.
@@ -114,8 +115,13 @@ def clean(config: dict) -> None:
     if os.path.basename(scratch) != "crm-platform-drill":
         raise rules.BackupError(f"backup_drill_directory is {scratch}; its last part has to be crm-platform-drill")
     stop(config, scratch, "immediate")
-    for path in (scratch, RUNTIME, SPOOL):
+    for path in (scratch, spaces(config), RUNTIME, SPOOL):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def spaces(config: dict) -> str:
+    """Where the drill has its tablespaces."""
+    return config["drill"]["directory"] + ".tablespaces"
 
 
 def tidy(config: dict) -> dict:
@@ -133,7 +139,7 @@ def own_spool() -> dict[str, str]:
     return {**os.environ, "PGBACKREST_SPOOL_PATH": SPOOL}
 
 
-def start(config: dict, scratch: str) -> None:
+def start(config: dict, scratch: str, hidden: dict[str, str]) -> None:
     """PostgreSQL on the scratch directory: own socket, no network, no archive, little memory."""
     cluster = config["cluster"]
     group = "crm-platform" if config["crm"] else "postgres"
@@ -152,9 +158,8 @@ def start(config: dict, scratch: str) -> None:
     )  # fmt: skip
     words = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
     log = f"{scratch}/drill.log"
-    done = common.as_postgres(
-        f"{cluster['bin']}/pg_ctl", "-D", scratch, "-l", log, "-w", "-t", "86400", "-o", words, "start", check=False, env=own_spool()
-    )
+    pg_ctl = (f"{cluster['bin']}/pg_ctl", "-D", scratch, "-l", log, "-w", "-t", "86400", "-o", words, "start")
+    done = tablespaces.beside(config, (scratch, spaces(config)), hidden, *pg_ctl, check=False, env=own_spool())
     while done.returncode == 0:
         if common.psql(config, "SELECT pg_is_in_recovery()", RUNTIME, "postgres", check=False) == "f":
             return
@@ -162,7 +167,10 @@ def start(config: dict, scratch: str) -> None:
             break
         time.sleep(0.3)
     said = pathlib.Path(log).read_text(encoding="utf-8", errors="replace") if os.path.exists(log) else done.stderr
-    raise rules.BackupError(f"the restored database does not start: {common.last_words(said)}")
+    why = common.last_words(said)
+    # Of a tablespace that was made after the set and dropped since, its place is nobody's, and is not touched.
+    cure = ": `crm-platform-backup backup incr` makes a set that does not need this" if "Read-only file system" in why or "directory" in why else ""
+    raise rules.BackupError(f"the restored database does not start: {why}{cure}")
 
 
 def login(config: dict) -> int:
@@ -256,9 +264,11 @@ def prove(config: dict, entry: dict) -> None:
     entry["set"], began = one.label, time.monotonic()
     common.say(f"restoring {one.label} to {scratch}")
     bring_back.make_data(scratch)
+    mapped, hidden = own_places(config, one.label)
     options = [
         f"--set={one.label}",
         f"--pg1-path={scratch}",
+        *mapped,
         "--type=name",
         f"--target={name}",
         "--target-action=promote",
@@ -266,7 +276,7 @@ def prove(config: dict, entry: dict) -> None:
     ]
     bring_back.make_data(SPOOL)
     common.pgbackrest(config, "restore", *options, *common.from_repository(config, 1, scratch), "--archive-mode=off", repository=1, env=own_spool())
-    start(config, scratch)
+    start(config, scratch, hidden)
     entry["restore_seconds"] = round(time.monotonic() - began, 2)
     restored = counts(config, RUNTIME)
     wrong = differences(before, after, restored)
@@ -283,7 +293,7 @@ def prove(config: dict, entry: dict) -> None:
     entry["rto"] = round(time.monotonic() - began, 2)
     compare(config)
     stop(config, scratch, "fast")
-    checksums(config, scratch)
+    checksums(config, scratch, hidden)
     if common.controldata(config, scratch)["Database system identifier"] != common.controldata(config, data)["Database system identifier"]:
         raise rules.BackupError("what was restored is another cluster")
     if common.kept_elsewhere(config):
@@ -293,6 +303,20 @@ def prove(config: dict, entry: dict) -> None:
     complaints = save.inspect(config)
     if complaints:
         raise rules.BackupError("; ".join(complaints[:5]))
+
+
+def own_places(config: dict, label: str) -> tuple[list[str], dict[str, str]]:
+    """(pgBackRest's options that map the set's tablespaces, {live place: the directory that the second PostgreSQL has there})."""
+    in_set = tablespaces.of_set(config, label)
+    bring_back.make_data(spaces(config))
+    hidden = {}
+    # Those that are only live were made after the set: the log makes them again.
+    for number, place in enumerate(sorted({*in_set.values(), *tablespaces.locations(config["cluster"]["data"]).values()})):
+        hidden[place] = os.path.join(spaces(config), str(number))
+        bring_back.make_data(hidden[place])
+    mapped = [f"--tablespace-map={oid}={hidden[place]}" for oid, place in in_set.items()]
+    # What is not there cannot be hidden, and cannot be reached either.
+    return mapped, {place: instead for place, instead in hidden.items() if os.path.isdir(place)}
 
 
 def compare(config: dict) -> None:
@@ -315,9 +339,9 @@ def compare(config: dict) -> None:
         raise rules.BackupError(f"pg_amcheck: {'; '.join(' '.join(line.split()) for line in (done.stdout + done.stderr).splitlines()[:3])}")
 
 
-def checksums(config: dict, directory: str) -> None:
+def checksums(config: dict, directory: str, hidden: dict[str, str]) -> None:
     """Of every page, those of free space as well."""
-    common.as_postgres(f"{config['cluster']['bin']}/pg_checksums", "--check", "-D", directory)
+    tablespaces.beside(config, (directory, spaces(config)), hidden, f"{config['cluster']['bin']}/pg_checksums", "--check", "-D", directory)
 
 
 def examine(config: dict, directory: str) -> dict:
@@ -326,10 +350,13 @@ def examine(config: dict, directory: str) -> dict:
         raise rules.BackupError(f"{directory} is the live cluster; examine a copy of it")
     if not os.path.exists(os.path.join(directory, "PG_VERSION")):
         raise rules.BackupError(f"{directory} holds no cluster of PostgreSQL")
+    elsewhere = tablespaces.outside(directory)
+    if elsewhere:
+        raise rules.BackupError(f"{directory} has links to {', '.join(sorted(elsewhere))}, which may be the live cluster's: the drill proves such a one")
     with common.alone(config, "examine", save.WAIT):
-        checksums(config, directory)
+        checksums(config, directory, {})
         try:
-            start(config, directory)
+            start(config, directory, {})
             found = counts(config, RUNTIME)
             parties = login(config) if config["crm"] else None
             compare(config)

@@ -18,6 +18,8 @@ import rules
 
 # Where Debian's node_exporter has its files.
 EXPORTED = "/var/lib/prometheus"
+# Seconds after which a commit should be on its way to the repository: archive_timeout, and some more.
+WAKE = 75
 # A segment of the log in pgBackRest's repository.
 SEGMENT = re.compile(r"[0-9A-F]{24}-[0-9a-f]{40}(\.[a-z0-9]+)?$")
 
@@ -56,6 +58,7 @@ def archiver(config: dict) -> dict | None:
     query = """
         SELECT json_build_object(
           'mode', current_setting('archive_mode') <> 'off', 'command', current_setting('archive_command'),
+          'segment', CASE WHEN NOT pg_is_in_recovery() THEN pg_walfile_name(pg_current_wal_insert_lsn()) END,
           'failed_count', failed_count, 'last_failed_wal', last_failed_wal,
           'failing', coalesce(last_failed_time > coalesce(last_archived_time, '-infinity'), false),
           'last_archived', extract(epoch FROM last_archived_time),
@@ -64,9 +67,27 @@ def archiver(config: dict) -> dict | None:
           (SELECT coalesce(extract(epoch FROM now() - min(modification)), 0) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'))
         FROM pg_stat_archiver"""
     try:
-        return json.loads(common.psql(config, query, database="postgres"))
+        found = json.loads(common.psql(config, query, database="postgres"))
     except (rules.BackupError, ValueError):
         return None
+    found["pending_since"] = pending_since(config, found.pop("segment"))
+    return found
+
+
+def pending_since(config: dict, segment: str | None) -> int | None:
+    """When the first commit was made that is only in the segment which PostgreSQL still writes; None where that holds none."""
+    if not segment:
+        return None
+    words = (f"{config['cluster']['bin']}/pg_waldump", "--rmgr=Transaction", "--limit=20", f"--path={config['cluster']['data']}/pg_wal", segment)
+    # It ends with an error where the log ends.
+    return rules.first_commit(common.as_postgres(*words, check=False, env={**os.environ, "TZ": "UTC", "LC_ALL": "C"}).stdout)
+
+
+def wake_archiver(config: dict) -> None:
+    """Make the checkpoint without which PostgreSQL does not mind archive_timeout, where a start went by its unit."""
+    found = archiver(config) if config["policy"]["database"] else None
+    if found and found["pending_since"] and time.time() - found["pending_since"] > WAKE:
+        common.psql(config, "CHECKPOINT", database="postgres", check=False)
 
 
 def moment(text: str) -> int:
