@@ -100,6 +100,64 @@ def test_a_host_that_routes_ipv6_only(monkeypatch):
         neighbours(monkeypatch, None, None, only)
 
 
+# -- declared against live
+
+
+def four(address, link="eth0", state="Full/DR"):
+    """As ospfd writes it: FRR 8.4 calls the neighbour's address `address`, later ones `ifaceAddress`."""
+    return {"nbrState": state, "ifaceName": f"{link}:10.0.0.1", "address" if address.endswith(".2") else "ifaceAddress": address}
+
+
+def against(monkeypatch, links, live, live6=None, down=()):
+    """The check with what the inventory declares, {interface: neighbours}, and what lives."""
+    monkeypatch.setattr(routing.os.path, "exists", lambda dummy: True)
+    interfaces = [{"name": name, "neighbours": list(texts)} for name, texts in links.items()]
+    shown = [{"ifname": name, "flags": ["UP"] if name in down else ["UP", "LOWER_UP"]} for name in links if name != "eth9"]
+    commands = {
+        "vtysh -c show ip ospf neighbor json": json.dumps({"neighbors": {one.get("address", one.get("ifaceAddress")): [one] for one in live}}),
+        "vtysh -c show ipv6 ospf6 neighbor json": json.dumps({"neighbors": live6 or []}),
+        "ip -json link show": json.dumps(shown),
+    }
+    daemons = "ospfd=yes\n" + ("ospf6d=yes\n" if live6 is not None else "")
+    return routing.neighbours(Host(commands, {routing.DAEMONS: daemons, routing.DECLARED: json.dumps({"interfaces": interfaces})}))
+
+
+@pytest.mark.parametrize(
+    "links, live, live6, message",
+    [
+        ({"eth0": ["10.0.0.2", "10.0.0.3"]}, [four("10.0.0.2"), four("10.0.0.3")], None, ""),
+        ({"eth0": ["10.0.0.2", "10.0.0.3"]}, [four("10.0.0.2")], None, "10.0.0.3 on eth0 is missing"),
+        ({"eth0": ["10.0.0.2"], "eth1": ["10.0.1.2"]}, [four("10.0.0.2")], None, "10.0.1.2 on eth1 is missing"),
+        # The right router on the wrong link is not the declared one.
+        ({"eth0": ["10.0.0.2"], "eth1": ["10.0.1.2"]}, [four("10.0.0.2"), four("10.0.1.2", "eth0")], None, "10.0.1.2 on eth1 is missing"),
+        ({"eth0": ["10.0.0.2", "10.0.1.0/24"]}, [four("10.0.0.2")], None, "any of 10.0.1.0/24 on eth0 is missing"),
+        ({"eth0": ["10.0.0.0/24"]}, [four("10.0.0.2")], None, ""),
+        ({"eth0": ["10.0.0.2", "fe80::/10"], "eth1": ["fe80::/10"]}, [four("10.0.0.2")], [six("Full")], "any of fe80::/10 on eth1 is missing"),
+        ({"eth0": ["10.0.0.2", "fe80::1", "fe80::2"]}, [four("10.0.0.2")], [six("Full")], "eth0 has 1 of 2 declared neighbours by OSPFv3"),
+        ({"eth0": ["10.0.0.2", "fe80::/10"]}, [four("10.0.0.2")], [six("Full")], ""),
+        ({"eth0": ["10.0.0.2"], "eth9": []}, [four("10.0.0.2")], None, "the interface eth9 is gone"),
+    ],
+)
+def test_a_declared_neighbour_that_is_missing_beside_a_live_one(monkeypatch, links, live, live6, message):
+    found = against(monkeypatch, links, live, live6)
+    assert (found.status, found.message if message else "") == ("critical" if message else "ok", message), found
+
+
+def test_a_declared_link_that_is_down(monkeypatch):
+    found = against(monkeypatch, {"eth0": ["10.0.0.2"], "eth1": []}, [four("10.0.0.2")], down=["eth1"])
+    assert (found.status, found.message) == ("critical", "the interface eth1 is down")
+
+
+def test_a_neighbour_that_bfd_does_not_watch(monkeypatch):
+    monkeypatch.setattr(routing.os.path, "exists", lambda dummy: True)
+    commands = {
+        "vtysh -c show ip ospf neighbor json": json.dumps({"neighbors": {"a": [four("10.0.0.2")], "b": [four("10.0.0.3")]}}),
+        "vtysh -c show bfd peers json": json.dumps([{"peer": "10.0.0.2", "status": "up"}]),
+    }
+    found = routing.bfd(Host(commands, {routing.DAEMONS: "ospfd=yes\nbfdd=yes\n"}))
+    assert (found.status, found.message) == ("critical", "10.0.0.3 has no session")
+
+
 # -- the firewall
 
 WANTED = "table inet crm_platform {\n  chain input {\n    accept\n  }\n\n  chain forward {\n  }\n}\n"

@@ -6,15 +6,19 @@
 from __future__ import annotations
 
 import http.client
+import ipaddress
 import json
 import os
 import re
 import ssl
 import time
+import typing as t
 
 from .registry import CRITICAL, OK, WARNING, Reading, Skipped, check
 
 DAEMONS, CONFIG = "/etc/frr/daemons", "/etc/frr/frr.conf"
+# The links and neighbours that the inventory declares, written by the role routing.
+DECLARED = "/etc/crm-platform/routing.json"
 # Of the role routing. With neither this nor a configuration nobody has asked for the daemons that DAEMONS names.
 SWITCHES = "/etc/sysctl.d/60-crm-platform-routing.conf"
 # Of the program crm-platform-anycast, see the role routing.
@@ -58,19 +62,70 @@ def daemons(host):
     return Reading(len(gone), f"{', '.join(gone)} {'does' if len(gone) == 1 else 'do'} not run" if gone else "they run", CRITICAL if gone else OK)
 
 
-def adjacencies(host) -> list[tuple[str, str, str]]:
-    """(router, interface, state) of OSPFv2's. A router may be a neighbour on several interfaces."""
+class Adjacency(t.NamedTuple):
+    """A neighbour that OSPF knows. The same router may be one on several interfaces."""
+
+    router: str
+    interface: str
+    state: str
+    address: str = ""  # '' where FRR does not tell it
+
+    @property
+    def link(self) -> str:
+        """OSPFv2 adds the own address to the interface's name."""
+        return self.interface.split(":")[0]
+
+
+def adjacencies(host) -> list[Adjacency]:
+    """Those of OSPFv2."""
     found = frr(host, "show ip ospf neighbor json").get("neighbors", {})
-    return [(name, one.get("ifaceName", "?"), one.get("nbrState") or one.get("state", "?")) for name, many in found.items() for one in many]
+    return [
+        Adjacency(name, one.get("ifaceName", "?"), one.get("nbrState") or one.get("state", "?"), one.get("ifaceAddress") or one.get("address", ""))
+        for name, many in found.items()
+        for one in many
+    ]
 
 
-def adjacencies6(host) -> list[tuple[str, str, str]] | None:
-    """The same of OSPFv3, which lists them; None where it does not answer, or as no FRR that we know."""
+def adjacencies6(host) -> list[Adjacency] | None:
+    """Those of OSPFv3, which lists them without addresses; None where it does not answer, or as no FRR that we know."""
     try:
         found = frr(host, "show ipv6 ospf6 neighbor json")["neighbors"]
-        return [(one["neighborId"], one.get("interfaceName", "?"), str(one["state"])) for one in found]
+        return [Adjacency(one["neighborId"], one.get("interfaceName", "?"), str(one["state"])) for one in found]
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
+
+
+def declared(host) -> dict[str, list[str]]:
+    """The neighbours of each declared link; nothing on a host whose last run of the role did not tell them yet."""
+    try:
+        return {one["name"]: one.get("neighbours") or [] for one in json.loads(host.read(DECLARED))["interfaces"]}
+    except FileNotFoundError:
+        return {}
+
+
+def missing(wanted: t.Mapping[str, t.Sequence[str]], version: int, live: t.Sequence[Adjacency]) -> list[str]:
+    """Declared neighbours of this family that OSPF does not know. A network stands for one neighbour at least."""
+    found = []
+    for link, texts in wanted.items():
+        networks = [one for one in map(ipaddress.ip_network, texts) if one.version == version]
+        single = [one for one in networks if one.prefixlen == one.max_prefixlen]
+        here = [one for one in live if one.link == link]
+        if all(one.address for one in here):
+            there = [ipaddress.ip_address(one.address) for one in here]
+            gone = [one for one in networks if not any(address in one for address in there)]
+            found += [f"{one.network_address if one in single else f'any of {one}'} on {link} is missing" for one in gone]
+        elif len(here) < max(len(single), bool(networks)):
+            found.append(f"{link} has {len(here)} of {max(len(single), 1)} declared neighbours{' by OSPFv3' if version == 6 else ''}")
+    return found
+
+
+def broken_links(host, wanted: t.Iterable[str]) -> list[str]:
+    """Declared interfaces that are gone or down."""
+    if not wanted:
+        return []
+    links = {one["ifname"].split("@")[0]: one for one in json.loads(host.run("ip", "-json", "link", "show")) if one}
+    found = [f"the interface {name} is gone" for name in wanted if name not in links]
+    return found + [f"the interface {name} is down" for name in wanted if name in links and "LOWER_UP" not in links[name].get("flags", ())]
 
 
 @check(
@@ -79,23 +134,25 @@ def adjacencies6(host) -> list[tuple[str, str, str]] | None:
     cure="vtysh -c 'show ip ospf neighbor' -c 'show ipv6 ospf6 neighbor'; same area, key, timers and mtu on both sides",
 )
 def neighbours(host):
-    """OSPF's neighbours are full"""
-    wanted, states, bad = enabled(host), [], []
-    if "ospfd" in wanted:
+    """Each declared neighbour of OSPF is there, and full"""
+    daemons_on, states, bad = enabled(host), [], []
+    wanted = declared(host)
+    if "ospfd" in daemons_on:
         try:
             states = adjacencies(host)
         except OSError as error:
             return Reading(0, f"OSPF does not answer: {error}", CRITICAL)
-        if not states:
-            bad.append("there is no neighbour")
-    six = adjacencies6(host) if "ospf6d" in wanted else []
-    if six is None and "ospfd" not in wanted:
+        # Without a link's neighbours by name: that there is none at all is told in one word.
+        bad += ["there is no neighbour"] if not states else missing(wanted, 4, states)
+    six = adjacencies6(host) if "ospf6d" in daemons_on else []
+    if six is None and "ospfd" not in daemons_on:
         raise Skipped("OSPFv3 did not tell its neighbours, see routing_daemons")
-    if six == [] and "ospf6d" in wanted:
-        bad.append("there is no neighbour by OSPFv3")
+    if "ospf6d" in daemons_on and six is not None:
+        bad += ["there is no neighbour by OSPFv3"] if not six else missing(wanted, 6, six)
     states = [*states, *(six or ())]
     # Twoway is OSPFv3's word.
-    bad += [f"{name} on {interface} is {state}" for name, interface, state in states if not state.startswith(("Full", "2-Way", "Twoway"))]
+    bad += [f"{one.router} on {one.interface} is {one.state}" for one in states if not one.state.startswith(("Full", "2-Way", "Twoway"))]
+    bad += broken_links(host, wanted)
     if bad:
         return Reading(len(bad), "; ".join(bad), CRITICAL)
     return Reading(0, f"{len(states)} are{'; OSPFv3 did not tell its own' if six is None else ''}", OK)
@@ -110,10 +167,21 @@ def bfd(host):
         peers = frr(host, "show bfd peers json")
     except OSError:
         raise Skipped("BFD does not answer, see routing_daemons") from None
-    bad = [one.get("peer", "?") for one in peers if one.get("status") != "up"]
-    if not peers:
+    bad = [f"{one.get('peer', '?')} is down" for one in peers if one.get("status") != "up"]
+    bad += [f"{address} has no session" for address in unwatched(host, peers)]
+    if not peers and not bad:
         raise Skipped("BFD has no peer")
-    return Reading(len(bad), f"{', '.join(bad)} is down" if bad else f"{len(peers)} are up", CRITICAL if bad else OK)
+    return Reading(len(bad), "; ".join(bad) or f"{len(peers)} are up", CRITICAL if bad else OK)
+
+
+def unwatched(host, peers: t.Sequence[dict]) -> list[str]:
+    """Neighbours to which OSPF speaks while BFD does not watch them: a dead one is noticed late."""
+    try:
+        live = adjacencies(host)
+    except OSError:
+        return []
+    watched = {one.get("peer") for one in peers}
+    return [one.address for one in live if one.address and one.state.startswith("Full") and one.address not in watched]
 
 
 def answers(host, config: dict) -> bool:
