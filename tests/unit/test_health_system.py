@@ -103,6 +103,7 @@ def test_a_failed_unit_names_the_repair_only_where_it_starts_it(state, repair):
         (http.client.BadStatusLine("x"), "critical", "x"),
         (ValueError("no JSON"), "critical", "no JSON"),
         (probe.Refused("it refuses the login of admin"), "warning", "answers, but it refuses the login of admin"),
+        (probe.HttpError("model.party.party.search", 500), "critical", "HTTP 500"),
     ],
 )
 def test_what_its_users_get_is_no_doubt_about_the_check(monkeypatch, error, status, words):

@@ -53,13 +53,18 @@ def answers(host):
         if host.database_hangs:
             return Reading(None, f"{crm.name} does not answer its users; PostgreSQL hangs", CRITICAL, "see db_up", "")
         # Its users wait, too: this is no doubt about the check.
+        why = host.overload()
+        if why:
+            return Reading(None, f"{crm.name} does not answer its users in time: {why}", CRITICAL, "see load for what takes the processors", "")
         return Reading(None, f"{crm.name} does not answer its users in time", CRITICAL)
     except Refused as error:
         return Reading(
             None,
             f"{crm.name} answers, but {error}",
             WARNING,
-            f"write the user's password of today into {crm.given['password_file']}, for root only",
+            "wait until the CRM lets the user in again; crm_failed_logins tells who tries"
+            if "429" in str(error)
+            else f"write the user's password of today into {crm.given['password_file']}, for root only",
             "",
         )
     except (OSError, ValueError, http.client.HTTPException) as error:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import typing as t
 
 from . import drift  # noqa: F401  # pylint: disable=unused-import  # it registers its checks
-from .registry import CRITICAL, OK, WARNING, Reading, Skipped, check
+from .registry import CRITICAL, OK, WARNING, Reading, Skipped, TimeOver, check
 
 # Not PostgreSQL's own.
 OURS = "n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_toast%' AND n.nspname NOT LIKE 'pg\\_temp%'"
@@ -23,6 +23,10 @@ def listed(names: t.Sequence[str], count: int = 3) -> str:
     return ", ".join(names[:count]) + (f" and {more} more" if more > 0 else "")
 
 
+# What PostgreSQL says where all its connections are taken.
+FULL = ("too many clients", "too many connections", "remaining connection slots")
+
+
 @check("db_up", "database", cure="systemctl status postgresql; journalctl -u 'postgresql@*' -n 50", source="pgmonitor", repair="restart_services")
 def answers(host):
     """PostgreSQL answers"""
@@ -30,7 +34,15 @@ def answers(host):
         version = host.database.value("SHOW server_version")
     except Skipped:
         raise
+    except TimeOver:
+        why = host.overload()
+        if not why:
+            raise
+        return Reading(None, f"PostgreSQL does not answer in time: {why}", CRITICAL, "see load for what takes the processors", "")
     except OSError as error:
+        if any(words in str(error) for words in FULL):
+            # A restart would end every session, and they would come again.
+            return Reading(None, str(error), CRITICAL, "see who holds the sessions: ps -u postgres -o args; end idle ones, or raise database_max_connections", "")
         return Reading(None, str(error), CRITICAL)
     return Reading(None, f"PostgreSQL {version.split()[0]} answers")
 

@@ -42,6 +42,10 @@ CONNECTION = {
 }
 
 
+# Load of a core at which an answer that is late says nothing of who answers.
+OVERLOAD = 4
+
+
 class Host:
     """One host in one run.
 
@@ -66,6 +70,15 @@ class Host:
         if left <= 0:
             raise TimeOver
         return left
+
+    def overload(self) -> str:
+        """What the last minute's load says where it explains an answer that is late; '' where it does not."""
+        cores = os.cpu_count() or 1
+        try:
+            value = float(self.read("/proc/loadavg").split()[0])
+        except (OSError, ValueError, IndexError):
+            return ""
+        return f"the load is {value:.1f} on {cores} cores" if value / cores >= OVERLOAD else ""
 
     def once(self, name: str, look: t.Callable[[], t.Any]) -> t.Any:
         """What several checks need and one asks for."""
@@ -160,7 +173,8 @@ class Database:
 
     def usable(self) -> "Database":
         if self.trouble:
-            raise OSError(self.trouble)
+            # The cause was told by the check that met it first.
+            raise OSError("not known while PostgreSQL takes no connection; see db_up")
         if self.session is None:
             if psycopg2 is None:
                 raise OSError("Python's psycopg2 is missing: install python3-psycopg2")
@@ -250,8 +264,21 @@ class _Connection(http.client.HTTPSConnection):
         self.sock = self.tls.wrap_socket(plain, server_hostname=self.name)
 
 
+# Of a password that was refused: when its file was written, and when that was.
+REFUSED, REFUSED_AT = "crm_refused_password", "crm_refused_at"
+AGAIN_SECONDS = 6 * 3600
+
+
 class Refused(OSError):
     """The CRM is well enough to refuse a login."""
+
+
+class HttpError(OSError):
+    """An answer other than 200."""
+
+    def __init__(self, method: str, status: int) -> None:
+        super().__init__(f"{method}: HTTP {status}")
+        self.status = status
 
 
 class Crm:
@@ -313,7 +340,7 @@ class Crm:
         body = json.dumps({"id": 1, "method": method, "params": parameters})
         status, answer = self.request("POST", f"/{self.given['database']}/rpc/", body)
         if status != 200:
-            raise OSError(f"{method}: HTTP {status}")
+            raise HttpError(method, status)
         document = json.loads(answer)
         if document.get("error"):
             raise OSError(f"{method}: {str(document['error'])[:200]}")
@@ -322,10 +349,36 @@ class Crm:
     def login(self) -> None:
         password = self.host.read(self.given["password_file"]).rstrip("\n")
         user = self.given["user"]
-        answer = self.call("common.db.login", user, {"password": password}, "en")
+        self._spare(user)
+        try:
+            answer = self.call("common.db.login", user, {"password": password}, "en")
+        except HttpError as error:
+            if error.status == 401:
+                answer = None
+            elif error.status == 429:
+                raise Refused(f"it has locked {user} after several wrong logins (HTTP 429), and lets nobody in by that name for a while") from None
+            else:
+                raise
         if not answer:
+            # Each more would count as an attempt to break in, and lock the user in the end.
+            self.host.counters[REFUSED] = self._password_written()
+            self.host.counters[REFUSED_AT] = self.host.now
             raise Refused(f"it refuses the login of {user}")
         self.authorization = "Session " + base64.b64encode(f"{user}:{answer[0]}:{answer[1]}".encode()).decode()
+
+    def _password_written(self) -> float:
+        try:
+            return os.stat(self.given["password_file"]).st_mtime
+        except OSError:
+            return 0.0
+
+    def _spare(self, user: str) -> None:
+        """Refused without a try, where the same password was refused within hours."""
+        known = self.host.previous.get("counters", {})
+        at = known.get(REFUSED_AT, 0.0)
+        if known.get(REFUSED) == self._password_written() and 0 <= self.host.now - at < AGAIN_SECONDS:
+            self.host.counters.update({REFUSED: known[REFUSED], REFUSED_AT: at})
+            raise Refused(f"it refused the login of {user} {(self.host.now - at) / 60:.0f} minutes ago, and the password kept here is still the same")
 
     def logout(self) -> None:
         self.call("common.db.logout")
