@@ -395,6 +395,25 @@ CRM = {
         sql("DELETE FROM ir_queue WHERE name = 'fault'") + "; systemctl kill --signal=CONT crm-platform-worker",
         {"crm_queue": CRITICAL},
     ),
+    "task that was begun and never finished": Fault(
+        sql("INSERT INTO ir_queue (name, data, enqueued_at, dequeued_at) SELECT 'fault', '{}', t, t FROM (SELECT now() - interval '2 days' AS t) x"),
+        sql("DELETE FROM ir_queue WHERE name = 'fault'"),
+        {"crm_queue_stuck": CRITICAL},
+    ),
+    "scheduled task that never succeeds": Fault(
+        sql("UPDATE ir_cron SET create_date = '2020-01-01', next_call = now() + interval '1 hour' WHERE method = 'ir.queue|clean'")
+        + "; "
+        + sql("UPDATE ir_cron_log SET ended = '2020-01-01' WHERE cron = (SELECT id FROM ir_cron WHERE method = 'ir.queue|clean')"),
+        sql("UPDATE ir_cron SET create_date = now() WHERE method = 'ir.queue|clean'"),
+        {"crm_tasks": WARNING},
+    ),
+    "web not started at boot": Fault("systemctl disable crm-platform", "systemctl enable crm-platform", {"crm_boot": CRITICAL}),
+    "attachments that cannot be written": Fault(
+        "chown root: /var/lib/crm-platform/data; chmod 755 /var/lib/crm-platform/data",
+        "chown crm-platform: /var/lib/crm-platform/data; chmod 700 /var/lib/crm-platform/data",
+        {"crm_attachments": CRITICAL},
+    ),
+    "PostgreSQL not started at boot": Fault("systemctl disable postgresql", "systemctl enable postgresql", {"database_boot": CRITICAL}),
     "scheduled tasks that are late": Fault(
         "systemctl kill --signal=STOP crm-platform-cron; "
         + sql("UPDATE ir_cron SET next_call = '2020-01-01' WHERE id = (SELECT min(id) FROM ir_cron WHERE active)"),

@@ -15,6 +15,8 @@ from .probe import Refused
 from .registry import CRITICAL, OK, WARNING, Reading, Skipped, TimeOver, check
 
 UNITS = ("crm-platform.service", "crm-platform-worker.service", "crm-platform-cron.service")
+CONFIGURATION, SERVICE_USER = "/etc/crm-platform/crm-platform.conf", "crm-platform"
+ATTACHMENTS = "/var/lib/crm-platform/data"
 # For a login and a search where it is known that the database hangs.
 BRIEF_SECONDS = 0.3
 
@@ -34,6 +36,34 @@ def units(host):
             f"journalctl -u {down[0]} -n 50; systemctl restart {down[0]}",
         )
     return Reading(0, "web, worker, cron and nginx run")
+
+
+@check("crm_boot", "crm", cure="systemctl enable UNIT")
+def boot(host):
+    """The CRM's units start at the next boot, too"""
+    if not host.options.get("crm"):
+        raise Skipped("the CRM does not run on this host")
+    units_ = [*UNITS, "nginx.service"]
+    states = host.run("systemctl", "is-enabled", *units_, check=False).split()
+    off = [unit for unit, state in zip(units_, states) if state not in ("enabled", "enabled-runtime", "static", "alias", "indirect", "generated")]
+    if off:
+        return Reading(len(off), f"{', '.join(off)} will not start at the next boot", CRITICAL, f"systemctl enable {' '.join(off)}")
+    return Reading(0, "web, worker, cron and nginx start at boot")
+
+
+@check("crm_attachments", "crm", cure="see owner and mount of the directory: namei -l PATH; findmnt -T PATH")
+def attachments(host):
+    """The CRM can write attachments"""
+    if not host.options.get("crm"):
+        raise Skipped("the CRM does not run on this host")
+    path = next(
+        (line.split("=", 1)[1].strip() for line in host.read(CONFIGURATION).splitlines() if line.split("=", 1)[0].strip() == "path"),
+        ATTACHMENTS,
+    )
+    user = ("setpriv", f"--reuid={SERVICE_USER}", f"--regid={SERVICE_USER}", "--clear-groups")
+    if host.status(*user, "test", "-d", path, "-a", "-w", path, "-a", "-x", path)[0]:
+        return Reading(1, f"{SERVICE_USER} cannot write to {path}, so no attachment can be saved", CRITICAL, f"namei -l {path}; findmnt -T {path}")
+    return Reading(0, f"{path} can be written")
 
 
 @check("crm_answers", "crm", cure="journalctl -u crm-platform -n 50; tail /var/log/nginx/error.log", repair="restart_services")
@@ -140,6 +170,24 @@ def queue(host):
 
 
 @check(
+    "crm_queue_stuck",
+    "crm",
+    "h",
+    6,
+    24,
+    "systemctl restart crm-platform-worker; SELECT id, name, data FROM ir_queue WHERE dequeued_at IS NOT NULL AND finished_at IS NULL names them",
+    "own",
+)
+def queue_stuck(host):
+    """Age of the oldest task that was taken from the queue and not finished"""
+    number, age = _tryton(host).row(
+        "SELECT count(*), coalesce(extract(epoch FROM (now() AT TIME ZONE 'UTC') - min(dequeued_at)) / 3600, 0)::float8 FROM ir_queue"
+        " WHERE dequeued_at IS NOT NULL AND finished_at IS NULL"
+    )
+    return Reading(age, f"{number} tasks were begun and not finished" + (f", the first {age:.0f} hours ago" if number else ""))
+
+
+@check(
     "crm_queue_length",
     "crm",
     "tasks",
@@ -165,6 +213,24 @@ def cron(host):
         return Reading(0, "no task is scheduled")
     method, late = rows[0]
     return Reading(max(0.0, late), f"{method} is late by {late:.0f} s" if late > 0 else f"{method} is next, in {-late:.0f} s")
+
+
+@check("crm_tasks", "crm", "tasks", 1, 3, "journalctl -u crm-platform-cron has the error of each", "own")
+def tasks(host):
+    """Scheduled tasks that fail each time they run"""
+    # A run that succeeds leaves a row in the log; one that fails only moves on to the next time.
+    rows = _tryton(host).rows(
+        "SELECT c.method, extract(epoch FROM (now() AT TIME ZONE 'UTC') - greatest(max(l.ended), c.create_date))::float8 / 3600 FROM ir_cron c"
+        " LEFT JOIN ir_cron_log l ON l.cron = c.id WHERE c.active AND c.next_call > now() AT TIME ZONE 'UTC'"
+        " GROUP BY c.id HAVING greatest(max(l.ended), c.create_date)"
+        " < (now() AT TIME ZONE 'UTC') - 2.5 * make_interval(months => CASE c.interval_type WHEN 'months' THEN c.interval_number ELSE 0 END,"
+        " weeks => CASE c.interval_type WHEN 'weeks' THEN c.interval_number ELSE 0 END,"
+        " days => CASE c.interval_type WHEN 'days' THEN c.interval_number ELSE 0 END,"
+        " hours => CASE c.interval_type WHEN 'hours' THEN c.interval_number ELSE 0 END,"
+        " mins => CASE c.interval_type WHEN 'minutes' THEN c.interval_number ELSE 0 END) - interval '1 hour' ORDER BY 2 DESC"
+    )
+    named = ", ".join(f"{method} (not for {hours:.0f} hours)" for method, hours in rows[:3])
+    return Reading(len(rows), f"without success: {named}" if rows else "each has succeeded when it was due")
 
 
 @check(

@@ -224,6 +224,19 @@ def oom_kills(host):
     return Reading(grown[0], f"{grown[0]:.0f} since the last run", CRITICAL if grown[0] else OK)
 
 
+@check("database_boot", "system", cure="systemctl enable postgresql")
+def database_boot(host):
+    """PostgreSQL starts at the next boot, too"""
+    if not host.options.get("login_db"):
+        raise Skipped("there is no database on this host")
+    state = host.run("systemctl", "is-enabled", "postgresql.service", check=False).strip()
+    if not state:
+        raise Skipped("systemd knows no postgresql.service")
+    if state not in ("enabled", "enabled-runtime", "static"):
+        return Reading(1, "postgresql.service will not start at the next boot", CRITICAL)
+    return Reading(0, "postgresql.service starts at boot")
+
+
 @check("load", "system", "per core", 2, 4, "top; ps aux --sort=-%cpu | head", "pgmonitor")
 def load(host):
     """Load of the last five minutes for each core"""
