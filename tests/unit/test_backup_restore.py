@@ -139,7 +139,8 @@ class World:
     def plan(self):
         if os.path.isdir(bring_back.old(self.config)):
             raise rules.BackupError("still holds")
-        return {"set": {"label": "F"}, "options": [], "live": self.up(), "spaces": [], "known": {"places": sorted(tablespaces.outside(self.config["cluster"]["data"])), "log": ""}}
+        known = {"places": sorted(tablespaces.outside(self.config["cluster"]["data"])), "log": ""}
+        return {"set": {"label": "F"}, "options": [], "live": self.up(), "spaces": [], "known": known}
 
     def pgbackrest(self, config, command, *options, **more):
         self.tick()

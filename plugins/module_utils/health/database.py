@@ -42,7 +42,8 @@ def answers(host):
     except OSError as error:
         if any(words in str(error) for words in FULL):
             # A restart would end every session, and they would come again.
-            return Reading(None, str(error), CRITICAL, "see who holds the sessions: ps -u postgres -o args; end idle ones, or raise database_max_connections", "")
+            cure = "see who holds the sessions: ps -u postgres -o args; end idle ones, or raise database_max_connections"
+            return Reading(None, str(error), CRITICAL, cure, "")
         return Reading(None, str(error), CRITICAL)
     return Reading(None, f"PostgreSQL {version.split()[0]} answers")
 

@@ -177,7 +177,14 @@ def plan(config: dict, chosen: argparse.Namespace) -> dict:
     if not chosen.in_place:
         tablespaces.refuse_crowded(config, places)
     known = {"system": str(rules.system_of(stanza, chosen.repository)), "timeline": live_timeline, "history": live_history, "places": places, "log": log}
-    return {"set": one.shown(), "timeline": timeline, "options": options_of(chosen, one, timeline, moment), "live": live, "known": known, "spaces": sorted(in_set.values())}
+    return {
+        "set": one.shown(),
+        "timeline": timeline,
+        "options": options_of(chosen, one, timeline, moment),
+        "live": live,
+        "known": known,
+        "spaces": sorted(in_set.values()),
+    }
 
 
 def restore(config: dict, chosen: argparse.Namespace) -> dict:
