@@ -20,6 +20,7 @@ import typing as t
 import common
 import rules
 
+MOUNTS = "/proc/self/mountinfo"
 BESIDE, FAILED = ".before-restore", ".failed"
 IN_PLACE = "backup_restore_in_place=true"
 # Not for files: these mounts stay as they are.
@@ -77,6 +78,12 @@ def places(config: dict) -> list[str]:
     return sorted(found)
 
 
+def mounted(path: str) -> bool:
+    """Whether something is mounted there, were it a directory of the same disk: os.path.ismount does not see that."""
+    points = [line.split()[4].encode().decode("unicode_escape") for line in pathlib.Path(MOUNTS).read_text(encoding="utf-8").splitlines()]
+    return os.path.realpath(path) in points
+
+
 def refuse_unmovable(config: dict, wanted: list[str], in_place: bool) -> None:
     """Refuse what a restore could not put aside, or would overwrite though it is not the live database's."""
     data = config["cluster"]["data"]
@@ -91,7 +98,7 @@ def refuse_unmovable(config: dict, wanted: list[str], in_place: bool) -> None:
             raise rules.BackupError(f"{one}{BESIDE} is there: it is from an earlier restore, so remove or rename it")
         if in_place:
             continue
-        kind = "a symbolic link" if os.path.islink(one) else "a mount point" if os.path.ismount(one) else ""
+        kind = "a symbolic link" if os.path.islink(one) else "a mount point" if mounted(one) else ""
         if kind:
             raise rules.BackupError(f"{one} is {kind}, and a restore cannot put it aside: give {IN_PLACE} to write over it")
     links = sorted(name for name in os.listdir(data) if name != "pg_wal" and os.path.islink(os.path.join(data, name))) if os.path.isdir(data) else []
@@ -151,6 +158,8 @@ def link_log(config: dict, target: str) -> None:
         return
     for one in os.listdir(link):
         shutil.move(os.path.join(link, one), os.path.join(target, one))
+    # To another disk they were copied, by root.
+    common.run("chown", "--recursive", "postgres:postgres", target)
     os.rmdir(link)
     os.symlink(target, link)
 
@@ -226,7 +235,7 @@ def shield(config: dict, writable: t.Iterable[str], hidden: dict[str, str], text
 
 def beside(config: dict, writable: t.Iterable[str], hidden: dict[str, str], *words: str, **options) -> subprocess.CompletedProcess:
     """Run a program as postgres in that namespace."""
-    mountinfo = pathlib.Path("/proc/self/mountinfo").read_text(encoding="utf-8")
+    mountinfo = pathlib.Path(MOUNTS).read_text(encoding="utf-8")
     arguments = shield(config, (*writable, *FETCH), hidden, mountinfo)
     as_postgres = ("setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", *words)
     return common.run("unshare", "--mount", "--propagation", "private", "sh", "-c", SHIELD, "sh", *arguments, "--", *as_postgres, **options)
