@@ -15,7 +15,7 @@ from backups import DATA
 STARTS = {
     "a kill": f"kill -9 $(head -n 1 {DATA}/postmaster.pid)",
     "a restart": "systemctl restart postgresql@15-main",
-    "a crash of one process": "kill -9 $(pgrep -f '[p]ostgres: checkpointer')",
+    "a crash of one process": "kill -9 $(pgrep -f '[p]ostgres:.*checkpointer')",
     "a restore": "crm-platform-backup restore --confirm crm > /dev/null; crm-platform-backup forget > /dev/null",
 }
 ROUNDS = int(os.environ.get("CRM_BACKUP_STARTS", "1"))
