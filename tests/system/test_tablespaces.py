@@ -65,8 +65,9 @@ def test_wal_is_archived_soon_after_a_crash(deployed):
         end = time.monotonic() + 90
         segment = ""
         while not segment and time.monotonic() < end:
+            written = "SELECT pg_current_xact_id(); SELECT pg_walfile_name(pg_current_wal_insert_lsn())"
             segment = deployed.host.sh(
-                "cd /; runuser -u postgres -- psql -XAtqc 'SELECT pg_current_xact_id(); SELECT pg_walfile_name(pg_current_wal_insert_lsn())' 2>/dev/null || true"
+                f"cd /; runuser -u postgres -- psql -XAtqc '{written}' 2>/dev/null || true"
             ).strip()[-24:]
             time.sleep(0.5)
         end = time.monotonic() + 90
