@@ -85,3 +85,9 @@ def test_a_string_is_no_list(options, place):
 )
 def test_a_default_stands_in_brackets_where_it_needs_them(expression, printed):
     assert sql.default(expression) == printed
+
+
+def test_a_switch_of_an_index_is_the_same_in_each_of_postgresqls_words():
+    assert {model.storage_value("deduplicate_items", word) for word in (False, "off", "false", "no", "0", "False")} == {"off"}
+    assert {model.storage_value("fastupdate", word) for word in (True, "on", "yes", "1")} == {"on"}
+    assert model.storage_value("buffering", "auto") == "auto" and model.storage_value("fillfactor", 70) == "70"

@@ -262,7 +262,7 @@ def signatures(session: Session, calls: t.Sequence[t.Tuple[str, str, str]]) -> d
 
 def tree_of(text: str) -> str:
     """A parse tree without the places in the text that it was parsed from."""
-    return " ".join(re.sub(r":(?:\w*location|stmt_len) -?\d+", "", text).split())
+    return " ".join(re.sub(r":(?:\w*location|stmt_len|list_start|list_end) -?\d+", "", text).split())
 
 
 _QUALS = re.compile(r":jointree \{FROMEXPR :fromlist \(\{RANGETBLREF :rtindex 1\}\) :quals ")

@@ -17,6 +17,19 @@ ALWAYS, BY_DEFAULT = "always", "by_default"
 ACTIONS = ("no action", "restrict", "cascade", "set null", "set default")
 
 
+# Storage parameters of indexes that are switches; PostgreSQL keeps the word that was written.
+SWITCHES = ("autosummarize", "buffering", "deduplicate_items", "fastupdate")
+ON, OFF = ("on", "true", "yes", "1"), ("off", "false", "no", "0")
+
+
+def storage_value(parameter: str, value: t.Any) -> str:
+    """The value of a storage parameter as text; a switch as on or off, in whichever of PostgreSQL's words it is written."""
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    if parameter in SWITCHES:
+        return "on" if text.lower() in ON else "off" if text.lower() in OFF else text
+    return text
+
+
 @dataclasses.dataclass(frozen=True)
 class Column:
     """``collation`` is a name, '' for the type's own; ``comment`` None means: not declared, leave it."""

@@ -15,7 +15,7 @@ import typing as t
 import uuid
 
 from ..postgres import DatabaseError, PostgresError, identifier, name_problem, one_line
-from . import catalog, lexer, model, sql
+from . import catalog, lexer, model, sql, uncarried
 from .declare import DeclarationError
 
 FORBIDDEN = "42501"
@@ -180,6 +180,9 @@ def define(session, wanted_schema: str, owner: str, definition: str) -> tuple:
             # Inside a function no statement can end the transaction that is to be rolled back.
             session.run("SELECT set_config('customer_schema.statement', %s, true)", [statement])
             _try(session, "DO $do$ BEGIN EXECUTE current_setting('customer_schema.statement'); END $do$", place)
+        dropped = uncarried.first(session, name)
+        if dropped:
+            raise DeclarationError(f"definition: {dropped} is not looked after by this module, and would be dropped in silence; leave it out")
         found = catalog.read(session, name).schema
         spellings = respelled(session, name, wanted_schema, found)
     if found.others:
