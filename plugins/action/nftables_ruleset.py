@@ -16,6 +16,8 @@ from ansible.plugins.connection import ConnectionBase
 CUT_OFF = ("ssh", "paramiko", "paramiko_ssh", "smart")
 # After the host has gone back, for a connection that is made once more; less where nobody knows whether it was ever reached.
 GRACE, UNANSWERED = 60, 10
+# The part of the window that one connection may take before it is called slow: a confirmation may need two.
+SLOW = 0.5
 
 
 class ActionModule(ActionBase):
@@ -63,10 +65,22 @@ class ActionModule(ActionBase):
             return 30
 
     @staticmethod
-    def unreachable(timeout):
+    def unreachable(timeout, pace):
+        """Why nobody confirmed in time. How long a connection takes under the old rules tells a slow host from a lock-out.
+
+        :param pace: the seconds of a new connection and a call after the rollback; None where it failed.
+        """
+        if pace is not None and pace >= timeout * SLOW:
+            return (
+                f"the host is slow, so that the change was not confirmed within {timeout} s, and was taken back: a new connection takes"
+                f" {pace:.0f} s with the old rules, too; raise confirm_timeout (firewall_confirm_timeout) above {max(2 * pace, timeout):.0f},"
+                " or run again when the host has less to do"
+            )
+        told = "" if pace is None else f"; with the old rules it takes {pace:.1f} s"
         return (
-            f"the ruleset cut the controller off: no new connection within {timeout} s, so the host took it back by itself and is as it was;"
-            " let in the address that Ansible comes from, then run again"
+            f"the ruleset cut the controller off: no new connection within {timeout} s{told}, so the host took it back by itself and is as it was;"
+            " let in the address that Ansible comes from, then run again; where the host was merely slow, raise confirm_timeout"
+            " (firewall_confirm_timeout)"
         )
 
     @staticmethod
@@ -89,11 +103,22 @@ class ActionModule(ActionBase):
                 time.sleep(0.5)
                 continue
             if said.get("rolled_back"):
-                return {"failed": True, "rolled_back": True, "changed": False, "msg": self.unreachable(arguments.get("confirm_timeout", 30))}
+                message = self.unreachable(self.seconds(arguments.get("confirm_timeout", 30)), self.pace(asked, task_vars))
+                return {"failed": True, "rolled_back": True, "changed": False, "msg": message}
             if said.get("failed"):
                 return {"failed": True, "msg": said.get("msg", "the change was not confirmed"), "unknown": said.get("unknown", False)}
             return {"confirmed": True}
         return None
+
+    def pace(self, asked, task_vars):
+        """The seconds that a new connection and a call take; None where that fails."""
+        began = time.monotonic()
+        try:
+            self.make_anew()
+            self._execute_module(module_args=asked, task_vars=task_vars)
+        except AnsibleError:
+            return None
+        return time.monotonic() - began
 
     def make_anew(self):
         """The next command makes a connection of its own: one that is open passes nearly any ruleset."""

@@ -73,7 +73,7 @@ def complaints(given: dict) -> list[str]:
     found += rate_complaints(given)
     found += entry_complaints(given, "firewall_egress", given["egress"], "destinations")
     found += setting_complaints(given)
-    return found + list(peer_complaints(given)) + list(lockout_complaints(given))
+    return found + list(peer_complaints(given)) + list(lockout_complaints(given)) + list(sshd_complaints(given))
 
 
 def twice(variable: str, entries: t.Sequence[dict], what: str) -> t.Iterator[str]:
@@ -181,14 +181,11 @@ def peer_complaints(given: dict) -> t.Iterator[str]:
 def lockout_complaints(given: dict) -> t.Iterator[str]:
     if not given["over_ssh"] or given["controllers"]:
         return
-    port, some = given["ssh_port"], False
-    for entry in [*given["platform_services"], *given["services"]]:
-        for ends in (str(one).split("-") for one in entry["ports"] if entry.get("protocol", "tcp") == "tcp"):
-            if all(end.isdigit() for end in ends) and int(ends[0]) <= port <= int(ends[-1]):
-                if "any" in other_end(entry):
-                    return
-                some = True
-    if some:
+    port = given["ssh_port"]
+    opening = openers(given, port)
+    if any("any" in other_end(entry) for entry in opening):
+        return
+    if opening:
         yield (
             f"firewall_controllers: empty, while port {port}, on which Ansible connects, is open to some sources only;"
             " list the addresses that Ansible comes from, so that it cannot be locked out"
@@ -197,6 +194,36 @@ def lockout_complaints(given: dict) -> t.Iterator[str]:
         yield (
             f"firewall_controller_port: {port}/tcp, on which Ansible connects, would be closed; add it to foundation_ssh_ports,"
             " or give the port on which sshd sees the connection where one is translated on the way"
+        )
+
+
+def openers(given: dict, port: int) -> list[dict]:
+    """The services that open this TCP port to somebody."""
+    return [
+        entry
+        for entry in [*given["platform_services"], *given["services"]]
+        for ends in (str(one).split("-") for one in entry["ports"] if entry.get("protocol", "tcp") == "tcp")
+        if all(end.isdigit() for end in ends) and int(ends[0]) <= port <= int(ends[-1])
+    ]
+
+
+def listening(text: str) -> list[int]:
+    """The TCP ports on which sshd can be reached from elsewhere: of `sshd -T`, and of the Listen property of its socket."""
+    found = set()
+    for address, port in re.findall(r"^(?:listenaddress |Listen=)?(?P<address>\S*?):(?P<port>[0-9]+)(?: \(Stream\))?$", text, re.M):
+        if not address.strip("[]").startswith("127.") and address.strip("[]") != "::1":
+            found.add(int(port))
+    return sorted(found)
+
+
+def sshd_complaints(given: dict) -> t.Iterator[str]:
+    """Also where Ansible comes by another way: people come by ssh."""
+    ports = listening(given.get("sshd") or "")
+    closed = [port for port in ports if not openers(given, port) and not (given["controllers"] and port == given["ssh_port"])]
+    if closed:
+        yield (
+            f"foundation_ssh_ports: sshd on {given['host']} listens on {', '.join(map(str, closed))}, which the firewall would close;"
+            " add the port to foundation_ssh_ports, open it to some sources in firewall_services, or take it out of sshd's configuration"
         )
 
 

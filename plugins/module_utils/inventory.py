@@ -1,11 +1,12 @@
 # Copyright: crm.platform contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether an inventory has a host for a playbook. Pure."""
+"""Whether an inventory has a host for a playbook, and whether its variables are read. Pure."""
 
 from __future__ import annotations
 
 import difflib
+import fnmatch
 import typing as t
 
 GROUPS = ("crm_database", "crm_app", "crm_package", "crm_backup", "crm_router", "crm_monitor")
@@ -47,3 +48,25 @@ def problem(groups: dict[str, t.Sequence[str]], wanted: t.Sequence[str], limit: 
 
 def listed(names: t.Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def unknown_variables(names: t.Iterable[str], known: t.Collection[str], passed: t.Sequence[str] = ()) -> str:
+    """One line that names each variable that no role reads, with the nearest one that is read; '' where there is none.
+
+    :param passed: patterns of variables that belong to something else of the same inventory.
+    """
+    for pattern in passed:
+        if not pattern.strip("*?"):
+            return f"foundation_foreign_variables: {pattern!r} passes every variable; name the beginning at least, such as backup_user or firewall_allowed_*"
+    hidden = [name for name in known if any(fnmatch.fnmatchcase(name, pattern) for pattern in passed)]
+    if hidden:
+        return f"foundation_foreign_variables: its patterns match {', '.join(sorted(hidden)[:3])}, which the platform reads; write them narrower"
+    unknown = [name for name in sorted(set(names) - set(known)) if not any(fnmatch.fnmatchcase(name, pattern) for pattern in passed)]
+    if not unknown:
+        return ""
+    near = {name: difflib.get_close_matches(name, sorted(known), 1, 0.7) for name in unknown}
+    said = ", ".join(f"{name} ({near[name][0]}?)" if near[name] else name for name in unknown)
+    return (
+        f"Unknown option {said}: no role of crm.platform reads it. Correct the name, or remove it;"
+        f" where it belongs to something else of this inventory, list it in foundation_foreign_variables: [{', '.join(unknown)}]"
+    )

@@ -83,7 +83,8 @@ options:
     elements: str
     default: []
   router_id:
-    description: Four numbers with dots. Empty takes the first IPv4 address of the first interface with neighbours.
+    description:
+      - Four numbers with dots. Empty keeps the current one while it is an address of an interface with neighbours, else takes the lowest of them.
     type: str
     default: ""
   authentication:
@@ -218,7 +219,8 @@ class Routing:
             return self.plan_absent()
         if not self.params["interfaces"]:
             raise model.OspfError(f"{self.variable('interfaces')} is empty; list the interface that leads to the neighbours, or ask for state absent")
-        wanted = model.parse(self.params, host.addresses(self.run), self.variable)
+        current = host.router_id(self.conf) if frr.is_ours(self.conf) else ""
+        wanted = model.parse(self.params, host.addresses(self.run), self.variable, current)
         if self.params["foreign"] == "refuse" and frr.is_foreign(self.conf):
             raise model.OspfError(
                 f"{host.FRR_CONF} holds a configuration that somebody else has written; move it away, or set {self.variable('foreign')} to replace"
@@ -235,6 +237,7 @@ class Routing:
         advertised = host.advertised(self.run, host.read(host.SYSCTL) or "") if wanted.router and six else []
         switches = host.switches(wanted.router, wanted.holds, six, advertised)
         self.switches = {name: value for name, value in switches.items() if host.switch(name) is not None}
+        host.check_switches(self.switches)
         forwarding = host.forwarding()
         if wanted.router:
             forwarding = {4: True, 6: six or forwarding[6]}
@@ -299,7 +302,7 @@ class Routing:
             staged = transaction.staged_path(host.FRR_CONF)
             if staged and self.params["state"] == "present":
                 host.validate(self.run, staged)
-            # First what may fail: here a container's kernel may be read-only.
+            # First what may fail.
             for name, value in self.switches.items():
                 if host.switch(name) != value:
                     host.set_switch(name, value)

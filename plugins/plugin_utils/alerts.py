@@ -14,6 +14,7 @@ import ipaddress
 import pkgutil
 import re
 import typing as t
+import urllib.parse
 
 from ansible_collections.crm.platform.plugins.module_utils import health
 from ansible_collections.crm.platform.plugins.module_utils.health import history, registry
@@ -26,7 +27,7 @@ _SIZE = re.compile(r"([1-9][0-9]*(MB|GB|TB))?")
 _MAIL = re.compile(r"[^@\s,;<>]+@[^@\s,;<>]+")
 _URL = re.compile(r"https?://[^\s/]+(/\S*)?")
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
-_PLACE = re.compile(r"[A-Za-z0-9.-]+:[0-9]{1,5}|\[[0-9a-fA-F:]+\]:[0-9]{1,5}")
+_PLACE = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\]):(?P<port>[0-9]{1,5})")
 
 
 def checks() -> list[registry.Check]:
@@ -232,19 +233,31 @@ def _receiver_complaints(given: t.Mapping[str, t.Any]) -> t.Iterator[str]:
         for mail in one.get("emails") or []:
             if not _MAIL.fullmatch(mail):
                 yield f"monitoring_receivers: {one['name']}: {mail!r} is no address; write one such as ops@example.org"
-        if one.get("webhook") and not _URL.fullmatch(one["webhook"]):
-            yield f"monitoring_receivers: {one['name']}: webhook is no address; it begins with https:// or http:// and has no blanks"
+        if one.get("webhook") and not (_URL.fullmatch(one["webhook"]) and _has_port(one["webhook"])):
+            yield f"monitoring_receivers: {one['name']}: webhook is no address; it begins with https:// or http://, has no blanks, and a port is from 1 to 65535"
     for name in ("receiver", "receiver_critical"):
         if given[name] and given[name] not in names:
             there = ", ".join(names) or "none"
             yield f"monitoring_{name} is {given[name]!r}, which monitoring_receivers does not have; there is {there}"
-    if any(one.get("emails") for one in given["receivers"]):
-        if not _PLACE.fullmatch(given["smtp_host"]):
-            yield f"monitoring_smtp_host is {given['smtp_host']!r}; receivers with emails need host and port, such as mail.example.org:587"
+    mails = any(one.get("emails") for one in given["receivers"])
+    place = _PLACE.fullmatch(given["smtp_host"])
+    if not place and (mails or given["smtp_host"]):
+        yield f"monitoring_smtp_host is {given['smtp_host']!r}; receivers with emails need host and port, such as mail.example.org:587"
+    if place and not 1 <= int(place["port"]) <= 65535:
+        yield f"monitoring_smtp_host is {given['smtp_host']!r}; allowed is a port from 1 to 65535, such as mail.example.org:587"
+    if mails:
         if not _MAIL.fullmatch(given["smtp_from"]):
             yield f"monitoring_smtp_from is {given['smtp_from']!r}; receivers with emails need an address such as crm@example.org"
         if bool(given["smtp_user"]) != bool(given["smtp_password"]):
             yield "monitoring_smtp_user and monitoring_smtp_password go together; give both, or neither"
+
+
+def _has_port(url: str) -> bool:
+    """Whether the port is one, where the address names any."""
+    try:
+        return urllib.parse.urlsplit(url).port != 0
+    except ValueError:
+        return False
 
 
 def _is_address(text: str) -> bool:

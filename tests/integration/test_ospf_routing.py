@@ -54,19 +54,20 @@ def running(router):
     return router.sh("vtysh -c 'show running-config'")
 
 
+def test_a_kernel_that_may_not_be_changed_is_refused_before_anything_is_installed(router, ask):
+    before = state(router)
+    for arguments in (["--check"], []):
+        refused = ask(*arguments)
+        assert refused.rc != 0 and "cannot be set to 1 here" in refused.failure and state(router) == before
+    router.sh("mount -o remount,rw /proc/sys")
+
+
 def test_a_host_without_frr_is_told_what_would_be_done(router, ask):
     checked = ask("--check", "--diff")
     assert checked.rc == 0 and checked.last["steps"][-1] == "restart frr" and KEY not in checked.text
     refused = ask()
     assert refused.rc != 0 and "install the packages frr and frr-pythontools" in refused.failure
     router.sh("apt-get update -qq; DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends frr frr-pythontools 2>&1")
-
-
-def test_a_kernel_that_may_not_be_changed_leaves_all_as_it_was(router, ask):
-    before = state(router)
-    refused = ask()
-    assert refused.rc != 0 and "cannot be set to 1 here" in refused.failure and state(router) == before
-    router.sh("mount -o remount,rw /proc/sys")
 
 
 def test_shown_done_and_left_alone(router, ask):

@@ -21,6 +21,7 @@ WRONG = {
     "too little disk": ({"foundation_disk_min_mb": 100_000_000}, ["foundation_disk_min_mb", "Make room"]),
     "a domain that is none": ({"foundation_domain": "crm_.example..org"}, ["foundation_domain", "crm_.example..org", "such as"]),
     "an address that is none": ({"foundation_url": "ftp://crm"}, ["foundation_url", "https://"]),
+    "a port beyond the last one": ({"foundation_url": "https://crm.example.org:99999"}, ["foundation_url", "1 to 65535"]),
     "a short password": ({"foundation_database_password": "short"}, ["foundation_database_password", "8 characters"]),
     "a password with a line break": ({"foundation_database_password": "long enough\nbut broken"}, ["foundation_database_password", "line break"]),
     "a certificate without its key": ({"database_tls_certificate": "/etc/ssl/certs/x.pem"}, ["database_tls_certificate", "database_tls_key"]),

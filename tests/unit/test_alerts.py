@@ -156,6 +156,11 @@ def test_the_defaults_are_fine():
         ({"receivers": [{"name": "ops", "emails": ["ops"]}], **MAIL}, "'ops' is no address"),
         ({"receivers": [{**CHAT, "webhook": "s3cret"}]}, "webhook is no address"),
         ({"receivers": [OPS]}, "monitoring_smtp_host is ''"),
+        ({"receivers": [OPS], **MAIL, "smtp_host": "mail.example.org:99999"}, "'mail.example.org:99999'; allowed is a port from 1 to 65535"),
+        ({"receivers": [OPS], **MAIL, "smtp_host": "[2001:db8::1]:0"}, "allowed is a port from 1 to 65535"),
+        # Also while no receiver has mail yet.
+        ({"smtp_host": "mail.example.org:65536"}, "allowed is a port from 1 to 65535"),
+        ({"receivers": [{**CHAT, "webhook": "https://chat.example.org:99999/s3cret"}]}, "a port is from 1 to 65535"),
         ({"receivers": [OPS], **MAIL, "smtp_from": "me"}, "monitoring_smtp_from is 'me'"),
         ({"receivers": [OPS], **MAIL, "smtp_password": "s3cret"}, "monitoring_smtp_user and monitoring_smtp_password go together"),
     ],

@@ -91,6 +91,29 @@ def test_who_cannot_be_locked_out_needs_no_open_port():
     assert lib.complaints(given(ssh_port=2222, **service(ports=["2000-3000"]))) == []
 
 
+SSHD = "port {0}\npermitrootlogin no\nlistenaddress 0.0.0.0:{0}\nlistenaddress [::]:{0}\n"
+
+
+@pytest.mark.parametrize(
+    "sshd, more, closed",
+    [
+        (SSHD.format(22), {}, ""),
+        (SSHD.format(2222), {}, "2222"),
+        ("port 22\nport 2222\nlistenaddress [::]:22\nlistenaddress 0.0.0.0:2222\n", {}, "2222"),
+        # An address with a port: the configuration's own port is not listened on.
+        ("port 2222\nlistenaddress 192.0.2.1:22\nlistenaddress 127.0.0.1:2222\nlistenaddress [::1]:2222\n", {}, ""),
+        ("Listen=0.0.0.0:2022 (Stream)\nListen=[::]:2222 (Stream)\n", {}, "2022, 2222"),
+        (SSHD.format(2222), service(ports=["2200-2300"], sources=["192.0.2.0/24"]), ""),
+        (SSHD.format(2222), service(ports=[2222], protocol="udp"), "2222"),
+        (SSHD.format(2222), {"controllers": ["192.0.2.7"], "ssh_port": 2222, "controller_port": 2222}, ""),
+        ("", {}, ""),
+    ],
+)
+def test_a_port_of_sshd_is_not_closed_without_a_word(sshd, more, closed):
+    found = [one for one in lib.complaints(given(over_ssh=False, sshd=sshd, **more)) if "sshd" in one]
+    assert [f"sshd on one listens on {closed}, which the firewall would close" in one for one in found] == ([True] if closed else []), found
+
+
 def test_services_are_opened_to_those_who_need_them():
     found = rules(services=[{"name": "x", "ports": [80, "90-99"], "sources": ["crm_package", "198.51.100.7/24", "2001:DB8::1"]}])
     assert 'ip saddr @service.postgresql.ipv4 tcp dport { 5432 } counter accept comment "postgresql"' in found["let_services_in"]

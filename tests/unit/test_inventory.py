@@ -11,6 +11,7 @@ import subprocess
 import pytest
 import run_tests
 import yaml
+from ansible_collections.crm.platform.plugins.filter import variables_problem
 from ansible_collections.crm.platform.plugins.module_utils import inventory
 
 PLAYBOOKS = sorted(path.stem for path in (run_tests.ROOT / "playbooks").glob("*.yml"))
@@ -63,3 +64,26 @@ def test_a_run_without_a_host_fails(tmp_path, playbook, words):
     command = [run_tests.script("ansible-playbook"), "-i", str(path), f"crm.platform.{playbook}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=os.fspath(tmp_path))
     assert done.returncode == 2 and words in " ".join(done.stdout.split()), done.stdout + done.stderr
+
+
+KNOWN = ["backup_restore_time", "firewall_services", "firewall_zones", "foundation_domain"]
+
+
+@pytest.mark.parametrize(
+    "names, passed, words",
+    [
+        (KNOWN, [], []),
+        (["firewall_servics"], [], ["firewall_servics (firewall_services?)", "foundation_foreign_variables: [firewall_servics]"]),
+        # Nothing is near: no guess.
+        (["backup_user"], [], ["Unknown option backup_user: no role of crm.platform reads it"]),
+        (["backup_user", "firewall_allowed_tcp_ports"], ["backup_user", "firewall_allowed_*"], []),
+        (["backup_user", "firewall_zone"], ["backup_user"], ["firewall_zone (firewall_zones?)"]),
+        ([], ["*"], ["foundation_foreign_variables: '*'", "every variable"]),
+        # A pattern that takes a variable of the platform would hide its misspelling, too.
+        ([], ["firewall_*"], ["firewall_services, firewall_zones", "which the platform reads"]),
+    ],
+)
+def test_a_variable_that_no_role_reads(names, passed, words):
+    said = inventory.unknown_variables(names, KNOWN, passed)
+    assert bool(said) == bool(words) and "\n" not in said and [word for word in words if word not in said] == [], said
+    assert variables_problem.problem(names, KNOWN, passed) == said

@@ -67,3 +67,12 @@ def test_a_drain_counts_the_dead_and_goes_on(limited):
     variables = {**ROUTING, "routing_service_addresses": ["192.0.2.10"], "drain_state": "out"}
     refused = limited({"gone": DOWN}, role("foundation", "known"), role("routing", "drain"), **variables)
     assert "one is the last application host" in refused.failure and "gone is unreachable" in refused.failure, refused.failure or refused.text[-2000:]
+
+
+def test_several_application_hosts_need_attachments_that_all_of_them_see(limited):
+    checks = [role("foundation", "known"), role("crm_service", "preflight")]
+    refused = limited({"peer": {}}, *checks)
+    assert refused.rc != 0 and "\n" not in refused.failure
+    assert "crm_app holds one, peer" in refused.failure and "crm_service_attachments_shared to true" in refused.failure
+    for hosts, shared in (({"peer": {}}, True), ({}, False)):
+        assert "attachments" not in limited(hosts, *checks, crm_service_attachments_shared=shared).failure

@@ -81,6 +81,19 @@ def test_cut_off(act):
     assert "cut the controller off: no new connection within 20 s" in result["msg"] and "\n" not in result["msg"]
 
 
+@pytest.mark.parametrize("seconds, words", [(12, "the host is slow"), (1, "cut the controller off"), (None, "cut the controller off")])
+def test_a_slow_host_is_no_lock_out(act, monkeypatch, seconds, words):
+    """What a connection takes with the old rules tells the one from the other."""
+    taken_back = {"failed": True, "rolled_back": True, "msg": "taken back"}
+    if seconds is not None:
+        monkeypatch.setattr(lib.ActionModule, "make_anew", lambda self: lib.time.sleep(seconds))
+    answers = [WAITING, taken_back, AnsibleConnectionFailure("gone") if seconds is None else taken_back]
+    result, calls, dummy = act(answers, confirm_timeout=20)
+    assert result["rolled_back"] and len(calls) == 3
+    assert words in result["msg"] and "firewall_confirm_timeout" in result["msg"] and "\n" not in result["msg"]
+    assert seconds != 12 or "takes 12 s with the old rules, too; raise confirm_timeout (firewall_confirm_timeout) above 24" in result["msg"]
+
+
 def test_cut_off_for_good(act):
     result, dummy, dummy = act([WAITING, AnsibleConnectionFailure("gone")])
     assert result["failed"] and "does not answer" in result["msg"] and "rolled_back" not in result, "nobody knows"

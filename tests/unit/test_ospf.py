@@ -78,6 +78,7 @@ def one(**interface):
         ({"accept": ["10.0.0.1/8"]}, ["routing_accept", "10.0.0.1/8", "such as"]),
         ({"accept": ["10.0.0.0/8 le 8"]}, ["10.0.0.0/8 le 8", "9 to 32"]),
         ({"router_id": "app1"}, ["routing_router_id", "app1"]),
+        ({"router_id": "0.0.0.0"}, ["routing_router_id", "0.0.0.0", "stands for no router"]),
         ({"dead_interval": 1}, ["routing_dead_interval is 1", "routing_hello_interval"]),
         ({"bfd_interval": 5}, ["routing_bfd_interval is 5", "10 to 60000"]),
         ({"key_id": 0}, ["routing_key_id is 0"]),
@@ -92,6 +93,58 @@ def test_bad_input(changed, words):
     with pytest.raises(model.OspfError) as refused:
         wanted(**changed)
     assert [word for word in words if word not in str(refused.value)] == [] and "\n" not in str(refused.value), str(refused.value)
+
+
+MANY = {
+    "eth0": [ipaddress.ip_interface(one) for one in ("198.51.100.12/24", "198.51.100.11/24", "198.51.100.5/32", "169.254.1.1/16")],
+    "eth1": [ipaddress.ip_interface("198.51.99.1/24")],
+    "eth2": [ipaddress.ip_interface("10.0.0.1/24")],
+}
+
+
+def router_id(current="", turned=False, addresses=None):
+    given = addresses or MANY
+    found = {name: list(reversed(own)) for name, own in given.items()} if turned else given
+    links = [{"name": "eth0", "neighbours": ["198.51.100.1"]}, {"name": "eth1", "neighbours": ["198.51.99.2"]}, {"name": "eth2"}]
+    options = {**OPTIONS, "service_addresses": [], "interfaces": list(reversed(links)) if turned else links}
+    return model.parse(options, found, str, current).router_id
+
+
+def test_the_router_id_follows_no_order():
+    # Not of the link without neighbours, not one of failover or link-local.
+    assert router_id() == router_id(turned=True) == "198.51.99.1"
+    # The current one stays while it is the host's, since a change ends every adjacency.
+    assert router_id("198.51.100.12") == "198.51.100.12" and router_id("198.51.100.77") == "198.51.99.1"
+    less = {**MANY, "eth1": [ipaddress.ip_interface("198.51.99.9/24")], "eth0": MANY["eth0"]}
+    assert router_id("198.51.100.11", addresses=less) == "198.51.100.11"
+    assert host.router_id(text(router_id="192.0.2.77")) == "192.0.2.77" and host.router_id("") == ""
+
+
+def test_the_peer_of_a_tunnel_is_a_neighbour():
+    def run(dummy):
+        links = [
+            {"ifname": "lo", "addr_info": [{"local": "127.0.0.1", "prefixlen": 8}]},
+            {"ifname": "tun0", "addr_info": [{"local": "10.0.0.1", "address": "10.0.0.2", "prefixlen": 32}, {"local": "fe80::1", "prefixlen": 64}]},
+        ]
+        return 0, json.dumps(links), ""
+
+    def neighbour(text_):
+        interfaces = [{"name": "tun0", "network": "point-to-point", "neighbours": [text_]}]
+        return model.parse({**OPTIONS, "service_addresses": [], "interfaces": interfaces}, host.addresses(run), str)
+
+    assert neighbour("10.0.0.2").router_id == "10.0.0.1"
+    with pytest.raises(model.OspfError, match=r"outside its subnet \(10.0.0.2/32\)"):
+        neighbour("10.0.0.3")
+    with pytest.raises(model.OspfError, match="outside its subnet"):
+        neighbour("10.0.0.1")
+
+
+def test_a_kernel_that_may_not_be_changed_is_found_before_anything_is(monkeypatch):
+    monkeypatch.setattr(host, "switch", lambda name: 0)
+    monkeypatch.setattr(host.os, "access", lambda path, mode: False)
+    host.check_switches({"net.ipv4.ip_forward": 0})
+    with pytest.raises(model.OspfError, match="net.ipv4.ip_forward is 0 and cannot be set to 1 here .Read-only file system.; in a container"):
+        host.check_switches({"net.ipv4.ip_forward": 1})
 
 
 @pytest.mark.parametrize(

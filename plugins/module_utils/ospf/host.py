@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 import re
@@ -17,7 +16,7 @@ import time
 import typing as t
 
 from .frr import differences, rekey
-from .model import OspfError
+from .model import OspfError, own_address
 
 FRR_CONF = "/etc/frr/frr.conf"
 DAEMONS = "/etc/frr/daemons"
@@ -33,7 +32,7 @@ def addresses(run: t.Callable) -> dict[str, list]:
     if rc != 0:
         raise OspfError(f"`ip address` failed: {' '.join(err.split())}; install the package iproute2")
     return {
-        link["ifname"].split("@")[0]: [ipaddress.ip_interface(f"{one['local']}/{one['prefixlen']}") for one in link["addr_info"] if "local" in one]
+        link["ifname"].split("@")[0]: [own_address(one["local"], one["prefixlen"], one.get("address", "")) for one in link["addr_info"] if "local" in one]
         for link in json.loads(out)
         if link
     }
@@ -98,9 +97,24 @@ def set_switch(name: str, value: int) -> None:
         with open(_switch_path(name), "w", encoding="ascii") as stream:
             stream.write(f"{value}\n")
     except OSError as exc:
-        raise OspfError(
-            f"{name} is {switch(name)} and cannot be set to {value} here ({exc.strerror}); in a container, have it set by what starts the container"
-        ) from None
+        raise OspfError(_fixed(name, value, exc.strerror)) from None
+
+
+def check_switches(wanted: t.Mapping[str, int]) -> None:
+    """Refuse a kernel that may not be changed before anything else is. Root may write everywhere but below a read-only mount."""
+    for name, value in wanted.items():
+        if switch(name) != value and not os.access(_switch_path(name), os.W_OK):
+            raise OspfError(_fixed(name, value, "Read-only file system"))
+
+
+def _fixed(name: str, value: int, why: str) -> str:
+    return f"{name} is {switch(name)} and cannot be set to {value} here ({why}); in a container, let what starts the container set it"
+
+
+def router_id(conf: str) -> str:
+    """The one in FRR's configuration; '' where there is none."""
+    match = re.search(r"^ (?:ospf|ospf6) router-id (\S+)$", conf, re.M)
+    return match[1] if match else ""
 
 
 def forwarding() -> dict[int, bool]:

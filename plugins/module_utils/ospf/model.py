@@ -77,14 +77,24 @@ class Wanted(t.NamedTuple):
         return next(interface.area for interface in self.interfaces if interface.speaks(family))
 
 
-Addresses = t.Mapping[str, t.Sequence[t.Union[ipaddress.IPv4Interface, ipaddress.IPv6Interface]]]
+Own = t.Union[ipaddress.IPv4Interface, ipaddress.IPv6Interface]
+Addresses = t.Mapping[str, t.Sequence[Own]]
 
 
-def parse(options: t.Mapping[str, t.Any], addresses: Addresses, variable: t.Callable[[str], str]) -> Wanted:
+def own_address(local: str, prefixlen: int, peer: str = "") -> Own:
+    """An address of this host. Where it has a peer, as on a tunnel, its network is the one at the other end."""
+    address = ipaddress.ip_interface(f"{local}/{prefixlen}")
+    if peer:
+        address.network = ipaddress.ip_network(f"{peer}/{prefixlen}", strict=False)
+    return address
+
+
+def parse(options: t.Mapping[str, t.Any], addresses: Addresses, variable: t.Callable[[str], str], router_id: str = "") -> Wanted:
     """The options of the module as a model, or the first thing that is wrong with them.
 
     :param addresses: the addresses of each interface of this host.
     :param variable: gives an option the name that its user knows.
+    :param router_id: the router-id that the host has now.
     """
     services = tuple(_service_address(variable("service_addresses"), text) for text in options["service_addresses"])
     _unique(variable("service_addresses"), services)
@@ -101,7 +111,7 @@ def parse(options: t.Mapping[str, t.Any], addresses: Addresses, variable: t.Call
         accepted=accepted,
         holds=bool(options["hold"] and services),
         router=options["router"],
-        router_id=_router_id(options["router_id"], interfaces, addresses, variable),
+        router_id=_router_id(options["router_id"], interfaces, addresses, variable, router_id),
         authentication=options["authentication"],
         key_id=options["key_id"],
         hello=options["hello_interval"],
@@ -244,17 +254,29 @@ def _key(options: t.Mapping[str, t.Any], variable: t.Callable[[str], str]) -> No
         )
 
 
-def _router_id(text: str, interfaces: t.Sequence[Interface], addresses: Addresses, variable: t.Callable[[str], str]) -> str:
-    """One that is given, or the first address of the first interface with neighbours: it does not change when a service address comes and goes."""
+def _router_id(text: str, interfaces: t.Sequence[Interface], addresses: Addresses, variable: t.Callable[[str], str], current: str) -> str:
+    """A given router-id, else the current one while it is an address of these interfaces, else their lowest address.
+
+    A change ends every adjacency, so it follows neither the order of interfaces nor that of addresses.
+    """
     if text:
         try:
-            return str(ipaddress.IPv4Address(text))
+            given = ipaddress.IPv4Address(text)
         except ValueError:
-            raise OspfError(f"{variable('router_id')}: {text!r} is none; give four numbers with dots, such as 192.0.2.1") from None
-    for interface in sorted(interfaces, key=lambda one: not one.neighbours):
-        for address in addresses[interface.name]:
-            if address.version == 4:
-                return str(address.ip)
+            given = None
+        if given is None:
+            raise OspfError(f"{variable('router_id')}: {text!r} is none; give four numbers with dots, such as 192.0.2.1")
+        if given.is_unspecified:
+            raise OspfError(f"{variable('router_id')}: {text} stands for no router; give another, such as an address of this host, or leave it empty")
+        return str(given)
+    speaking = [interface for interface in interfaces if interface.neighbours]
+    for some in (speaking, interfaces):
+        found = [address for interface in some for address in addresses[interface.name] if address.version == 4]
+        if any(str(address.ip) == current for address in found):
+            return current
+        if found:
+            # An address that a failover moves from host to host is a /32 as a rule, and would be the router-id of two hosts.
+            return str(min(found, key=lambda one: (one.ip.is_link_local, one.network.prefixlen == 32 and one.ip in one.network, one.ip)).ip)
     if not interfaces:
         return ""
     raise OspfError(f"{variable('router_id')}: none is given, and no interface of {variable('interfaces')} has an IPv4 address to take; give one")
