@@ -234,7 +234,10 @@ def _receiver_complaints(given: t.Mapping[str, t.Any]) -> t.Iterator[str]:
             if not _MAIL.fullmatch(mail):
                 yield f"monitoring_receivers: {one['name']}: {mail!r} is no address; write one such as ops@example.org"
         if one.get("webhook") and not (_URL.fullmatch(one["webhook"]) and _has_port(one["webhook"])):
-            yield f"monitoring_receivers: {one['name']}: webhook is no address; it begins with https:// or http://, has no blanks, and a port is from 1 to 65535"
+            yield (
+                f"monitoring_receivers: {one['name']}: webhook is no address; it begins with https:// or http://, has no blanks,"
+                " and a port is from 1 to 65535"
+            )
     for name in ("receiver", "receiver_critical"):
         if given[name] and given[name] not in names:
             there = ", ".join(names) or "none"

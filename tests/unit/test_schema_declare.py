@@ -31,7 +31,7 @@ def test_a_table():
     assert list(table.constraints) == ["t_pkey", "t_C c_key", "t_b_fkey"]
     assert (table.constraints["t_b_fkey"].target, table.constraints["t_b_fkey"].on_delete) == (("customer", "u"), "set null")
     assert table.indexes["i"].keys == ('"C c"', "lower(a)", "(a || 'x')", "a DESC")
-    assert table.indexes["i"].storage == (("fastupdate", "false"),)
+    assert table.indexes["i"].storage == (("fastupdate", "off"),)
 
 
 @pytest.mark.parametrize(
