@@ -26,6 +26,8 @@ INTERFACE = re.compile(r"[A-Za-z0-9_.@:-]{1,15}")
 FAMILIES = (("ipv4", "ip", "ip saddr"), ("ipv6", "ip6", "ip6 saddr & ffff:ffff:ffff:ffff::"))
 # How long a source is remembered that has tried: no bucket needs longer to be full again.
 MEMORY = {"second": "1m", "minute": "5m", "hour": "2h", "day": "2d"}
+# By number, since a bare host knows no names.
+WITHOUT_PORTS = {"ah": 51, "esp": 50, "gre": 47, "vrrp": 112}
 # BFD on a link; the hop limit proves that nobody has forwarded it.
 BFD = "udp dport { 3784, 3785 }"
 
@@ -39,10 +41,17 @@ class Sources(t.NamedTuple):
     zones: tuple
 
 
+def parsed(text: t.Any) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """An address or network. The kernel sees IPv4 where a program writes ::ffff:192.0.2.1."""
+    found = ipaddress.ip_network(str(text), strict=False)
+    mapped = found.network_address.ipv4_mapped if found.version == 6 else None
+    return ipaddress.ip_network((mapped, found.prefixlen - 96), strict=False) if mapped and found.prefixlen >= 96 else found
+
+
 def network(text: t.Any) -> str | None:
     """As nft lists it, or None where it is no address or network."""
     try:
-        found = ipaddress.ip_network(str(text), strict=False)
+        found = parsed(text)
     except ValueError:
         return None
     if "%" in str(text):
@@ -59,7 +68,7 @@ def by_family(addresses: t.Iterable[str]) -> tuple[tuple, tuple]:
     """IPv4 and IPv6, each sorted and once."""
     found: dict[int, set] = {4: set(), 6: set()}
     for text in addresses:
-        one = ipaddress.ip_network(str(text), strict=False)
+        one = parsed(text)
         found[one.version].add(one)
     return tuple(tuple(network(one) for one in sorted(found[version])) for version in (4, 6))
 
@@ -97,15 +106,21 @@ def zone_complaints(given: dict) -> t.Iterator[str]:
             if network(text) is None:
                 yield f"{here}{text} is no address or network; give IPv4 or IPv6, such as 192.0.2.0/24 or 2001:db8::/32"
         yield from interface_complaints(given, here + "interfaces", zone.get("interfaces") or [])
+        if truth(zone.get("interfaces_later")) and not zone.get("interfaces"):
+            yield f"{here}interfaces_later is for interfaces, and it has none; list them, or take it out"
 
 
 def interface_complaints(given: dict, here: str, names: t.Iterable[str]) -> t.Iterator[str]:
     there = given.get("interfaces")
+    later = {name for zone in given["zones"] if truth(zone.get("interfaces_later")) for name in zone.get("interfaces") or []}
     for name in names:
         if not INTERFACE.fullmatch(name):
             yield f"{here}: {name!r} is no name of an interface; give one as `ip link` shows it"
-        elif there and name not in there:
-            yield f"{here}: there is no interface {name} on {given['host']}; there are {', '.join(sorted(there))}"
+        elif there and name not in there and name not in later:
+            yield (
+                f"{here}: there is no interface {name} on {given['host']}; there are {', '.join(sorted(there))};"
+                " correct it, or set interfaces_later for a zone of interfaces that come later"
+            )
 
 
 def entry_complaints(given: dict, variable: str, entries: t.Sequence[dict], other_end: str) -> t.Iterator[str]:
@@ -114,9 +129,15 @@ def entry_complaints(given: dict, variable: str, entries: t.Sequence[dict], othe
     known = ", ".join(sorted(set(given["groups"]) - {"all", "ungrouped"} | set(zones)))
     for entry in entries:
         here = f"{variable}: {entry['name']}: "
-        if not entry["ports"]:
+        ports = entry.get("ports") or []
+        if entry.get("protocol") in WITHOUT_PORTS:
+            if ports or entry.get("rate_limit"):
+                what = "ports" if ports else "rate_limit"
+                yield f"{here}{what} is given, and protocol {entry['protocol']} has no ports; take {what} out, or give tcp or udp"
+                continue
+        elif not ports:
             yield f"{here}ports is empty; list at least one port, such as [8080]"
-        for port in map(str, entry["ports"]):
+        for port in map(str, ports):
             ends = port.split("-")
             if len(ends) > 2 or not all(PORT.fullmatch(end) and 1 <= int(end) <= 65535 for end in ends):
                 yield f"{here}port {port} is not allowed; give a port from 1 to 65535, or a range such as 8000-8010"
@@ -125,6 +146,9 @@ def entry_complaints(given: dict, variable: str, entries: t.Sequence[dict], othe
         sources = entry.get(other_end, ["any"])
         if not sources:
             yield f"{here}{other_end} is empty; list any, an address, a network, a zone or an inventory group, or remove the service"
+        for source in entry.get("excluded_sources") or []:
+            if source == "any" or source not in given["groups"] and source not in zones and network(source) is None:
+                yield f"{here}excluded_sources: {source} is not allowed; give an IPv4 or IPv6 address or network, a zone, or a group ({known})"
         for source in sources:
             if source != "any" and source not in given["groups"] and source not in zones and network(source) is None:
                 yield (
@@ -169,7 +193,7 @@ def peer_complaints(given: dict) -> t.Iterator[str]:
     """A group stands for addresses; those that nobody knows cannot be let in."""
     entries = [*given["platform_services"], *given["services"]] + (given["egress"] if given["egress_policy"] != "accept" else [])
     for entry in entries:
-        for group in other_end(entry):
+        for group in [*other_end(entry), *(entry.get("excluded_sources") or [])]:
             for host in given["groups"].get(group, []):
                 if host != given["host"] and network(given["addresses"].get(host, host)) is None:
                     yield (
@@ -202,7 +226,7 @@ def openers(given: dict, port: int) -> list[dict]:
     return [
         entry
         for entry in [*given["platform_services"], *given["services"]]
-        for ends in (str(one).split("-") for one in entry["ports"] if entry.get("protocol", "tcp") == "tcp")
+        for ends in (str(one).split("-") for one in entry.get("ports") or [] if entry.get("protocol", "tcp") == "tcp")
         if all(end.isdigit() for end in ends) and int(ends[0]) <= port <= int(ends[-1])
     ]
 
@@ -246,6 +270,14 @@ def resolve(given: dict, names: t.Iterable[str]) -> Sources:
         elif name != "any":
             plain.append(name)
     return Sources("any" in names, *by_family(plain), tuple(dict.fromkeys(used)))
+
+
+def carried(entry: dict) -> str:
+    """The match of a service's protocol and ports."""
+    protocol = entry.get("protocol", "tcp")
+    if protocol in WITHOUT_PORTS:
+        return f"meta l4proto {WITHOUT_PORTS[protocol]}"
+    return f"{protocol} dport {{ {', '.join(dict.fromkeys(map(str, entry['ports'])))} }}"
 
 
 def quoted(names: t.Iterable[str]) -> str:
@@ -311,7 +343,7 @@ class Writer:
     def services(self) -> list[str]:
         rules = []
         for service in [*self.given["platform_services"], *self.given["services"]]:
-            name, protocol = service["name"], service.get("protocol", "tcp")
+            name = service["name"]
             limit = service.get("rate_limit")
             if limit is None:
                 # Also of one that takes the place of the platform's: to open another port is not to open it to all attempts.
@@ -319,9 +351,11 @@ class Writer:
             if limit or truth(service.get("log")):
                 self.limited.append((service, limit))
             verdict = f"goto service.{name}" if limit or truth(service.get("log")) else f'counter accept comment "{name}"'
-            ports = ", ".join(dict.fromkeys(map(str, service["ports"])))
             found = self.matches(resolve(self.given, other_end(service)), f"service.{name}")
-            rules += [f"{match}{protocol} dport {{ {ports} }} {verdict}" for match in found] or [f"# {name}: no other host needs it."]
+            excluded = service.get("excluded_sources") or []
+            shut_out = self.matches(resolve(self.given, excluded), f"excluded.{name}") if excluded else []
+            rules += [f"{match}{carried(service)} goto refuse_the_rest" for match in shut_out]
+            rules += [f"{match}{carried(service)} {verdict}" for match in found] or [f"# {name}: no other host needs it."]
         return rules
 
     def service_chains(self) -> list[str]:
@@ -427,9 +461,8 @@ class Writer:
         ]
         rules += ["udp sport 68 udp dport 67 accept", "udp sport 546 udp dport 547 accept"] + self.neighbours_out()
         for entry in self.given["egress"] + self.peers():
-            ports = ", ".join(dict.fromkeys(map(str, entry["ports"])))
             found = self.matches(resolve(self.given, entry.get("destinations", ["any"])), f"egress.{entry['name']}", "daddr")
-            rules += [f'{match}{entry.get("protocol", "tcp")} dport {{ {ports} }} counter accept comment "{entry["name"]}"' for match in found]
+            rules += [f'{match}{carried(entry)} counter accept comment "{entry["name"]}"' for match in found]
         return chain("output", rules + self.log("kept in") + self.refusal(self.given["egress_policy"]))
 
     def peers(self) -> list[dict]:

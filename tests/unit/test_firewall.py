@@ -114,6 +114,42 @@ def test_a_port_of_sshd_is_not_closed_without_a_word(sshd, more, closed):
     assert [f"sshd on one listens on {closed}, which the firewall would close" in one for one in found] == ([True] if closed else []), found
 
 
+def test_protocols_without_ports():
+    entry = {"name": "failover", "protocol": "vrrp", "sources": ["192.0.2.2"]}
+    egress = {"egress_policy": "drop", "egress": [{"name": "tunnel", "protocol": "esp"}]}
+    assert lib.complaints(given(services=[entry], **egress)) == []
+    found = rules(services=[entry], **egress)
+    assert 'ip saddr @service.failover.ipv4 meta l4proto 112 counter accept comment "failover"' in found["let_services_in"]
+    assert 'meta l4proto 50 counter accept comment "tunnel"' in found["output"]
+    for more, words in (({"ports": [80]}, "ports is given, and protocol vrrp has no ports"), ({"rate_limit": "1/second"}, "rate_limit is given")):
+        assert words in lib.complaints(given(services=[{**entry, **more}]))[0]
+    assert "ports is empty" in lib.complaints(given(services=[{"name": "x"}]))[0]
+
+
+def test_a_network_is_shut_out_of_a_service_that_is_open_to_any():
+    found = rules(**service("crm", [443], excluded_sources=["203.0.113.0/24", "2001:db8::/32"]))["let_services_in"]
+    assert found[-3:] == [
+        "ip saddr @excluded.crm.ipv4 tcp dport { 443 } goto refuse_the_rest",
+        "ip6 saddr @excluded.crm.ipv6 tcp dport { 443 } goto refuse_the_rest",
+        'tcp dport { 443 } counter accept comment "crm"',
+    ]
+    assert "excluded_sources: any is not allowed" in lib.complaints(given(**service(excluded_sources=["any"])))[0]
+
+
+def test_interfaces_that_come_later():
+    zone = {"name": "tunnel", "interfaces": ["wg0"]}
+    assert "there is no interface wg0" in lib.complaints(given(zones=[zone]))[0]
+    assert lib.complaints(given(zones=[{**zone, "interfaces_later": True}], asymmetric_interfaces=["wg0"])) == []
+    assert "interfaces_later is for interfaces" in lib.complaints(given(zones=[{"name": "x", "addresses": ["192.0.2.1"], "interfaces_later": True}]))[0]
+
+
+@pytest.mark.parametrize(
+    "text, meant", [("::ffff:192.0.2.1", "192.0.2.1"), ("::ffff:192.0.2.0/120", "192.0.2.0/24"), ("::ffff:0:0/95", "::fffe:0:0/95")]
+)
+def test_mapped_addresses_are_ipv4(text, meant):
+    assert lib.network(text) == meant and (lib.by_family([text])[0] == (meant,)) == (":" not in meant)
+
+
 def test_services_are_opened_to_those_who_need_them():
     found = rules(services=[{"name": "x", "ports": [80, "90-99"], "sources": ["crm_package", "198.51.100.7/24", "2001:DB8::1"]}])
     assert 'ip saddr @service.postgresql.ipv4 tcp dport { 5432 } counter accept comment "postgresql"' in found["let_services_in"]
