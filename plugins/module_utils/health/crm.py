@@ -44,8 +44,11 @@ def boot(host):
     if not host.options.get("crm"):
         raise Skipped("the CRM does not run on this host")
     units_ = [*UNITS, "nginx.service"]
-    states = host.run("systemctl", "is-enabled", *units_, check=False).split()
-    off = [unit for unit, state in zip(units_, states) if state not in ("enabled", "enabled-runtime", "static", "alias", "indirect", "generated")]
+    shown = host.run("systemctl", "show", "--property", "Id,UnitFileState", *units_, check=False).split("\n\n")
+    states = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in shown]
+    # What is enabled for this boot only is gone after the next.
+    on = {one.get("Id") for one in states if one.get("UnitFileState") in ("enabled", "static", "alias", "indirect", "generated")}
+    off = [unit for unit in units_ if unit not in on]
     if off:
         return Reading(len(off), f"{', '.join(off)} will not start at the next boot", CRITICAL, f"systemctl enable {' '.join(off)}")
     return Reading(0, "web, worker, cron and nginx start at boot")
@@ -93,7 +96,7 @@ def answers(host):
             f"{crm.name} answers, but {error}",
             WARNING,
             "wait until the CRM lets the user in again; crm_failed_logins tells who tries"
-            if "429" in str(error)
+            if error.locked
             else f"write the user's password of today into {crm.given['password_file']}, for root only",
             "",
         )
@@ -175,7 +178,8 @@ def queue(host):
     "h",
     6,
     24,
-    "systemctl restart crm-platform-worker; SELECT id, name, data FROM ir_queue WHERE dequeued_at IS NOT NULL AND finished_at IS NULL names them",
+    "runuser -u postgres -- psql -d crm -c 'SELECT id, name FROM ir_queue WHERE dequeued_at IS NOT NULL AND finished_at IS NULL';"
+    " systemctl restart crm-platform-worker",
     "own",
 )
 def queue_stuck(host):
@@ -218,16 +222,17 @@ def cron(host):
 @check("crm_tasks", "crm", "tasks", 1, 3, "journalctl -u crm-platform-cron has the error of each", "own")
 def tasks(host):
     """Scheduled tasks that fail each time they run"""
-    # A run that succeeds leaves a row in the log; one that fails only moves on to the next time.
+    # A run that succeeds leaves a row in the log; one that fails only moves on to the next time. The log is kept for a month, so tasks
+    # that are due less than weekly are not judged, nor those that were switched on long after they were made.
     rows = _tryton(host).rows(
-        "SELECT c.method, extract(epoch FROM (now() AT TIME ZONE 'UTC') - greatest(max(l.ended), c.create_date))::float8 / 3600 FROM ir_cron c"
-        " LEFT JOIN ir_cron_log l ON l.cron = c.id WHERE c.active AND c.next_call > now() AT TIME ZONE 'UTC'"
-        " GROUP BY c.id HAVING greatest(max(l.ended), c.create_date)"
-        " < (now() AT TIME ZONE 'UTC') - 2.5 * make_interval(months => CASE c.interval_type WHEN 'months' THEN c.interval_number ELSE 0 END,"
-        " weeks => CASE c.interval_type WHEN 'weeks' THEN c.interval_number ELSE 0 END,"
-        " days => CASE c.interval_type WHEN 'days' THEN c.interval_number ELSE 0 END,"
-        " hours => CASE c.interval_type WHEN 'hours' THEN c.interval_number ELSE 0 END,"
-        " mins => CASE c.interval_type WHEN 'minutes' THEN c.interval_number ELSE 0 END) - interval '1 hour' ORDER BY 2 DESC"
+        "SELECT method, extract(epoch FROM now_ - ended)::float8 / 3600 FROM ("
+        "SELECT c.method, now() AT TIME ZONE 'UTC' AS now_,"
+        " coalesce(max(l.ended), CASE WHEN c.create_date > (now() AT TIME ZONE 'UTC') - interval '20 days' THEN c.create_date END) AS ended,"
+        " c.interval_number * CASE c.interval_type WHEN 'minutes' THEN interval '1 minute' WHEN 'hours' THEN interval '1 hour'"
+        " WHEN 'days' THEN interval '1 day' WHEN 'weeks' THEN interval '7 days' END AS every"
+        " FROM public.ir_cron c LEFT JOIN public.ir_cron_log l ON l.cron = c.id"
+        " WHERE c.active AND c.next_call > now() AT TIME ZONE 'UTC' GROUP BY c.id) AS tasks"
+        " WHERE every <= interval '7 days' AND ended < now_ - 2.5 * every - interval '1 hour' ORDER BY 2 DESC"
     )
     named = ", ".join(f"{method} (not for {hours:.0f} hours)" for method, hours in rows[:3])
     return Reading(len(rows), f"without success: {named}" if rows else "each has succeeded when it was due")

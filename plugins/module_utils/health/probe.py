@@ -270,7 +270,11 @@ AGAIN_SECONDS = 6 * 3600
 
 
 class Refused(OSError):
-    """The CRM is well enough to refuse a login."""
+    """The CRM is well enough to refuse a login; `locked` where it lets nobody in by that name for a while."""
+
+    def __init__(self, message: str, locked: bool = False) -> None:
+        super().__init__(message)
+        self.locked = locked
 
 
 class HttpError(OSError):
@@ -356,7 +360,8 @@ class Crm:
             if error.status == 401:
                 answer = None
             elif error.status == 429:
-                raise Refused(f"it has locked {user} after several wrong logins (HTTP 429), and lets nobody in by that name for a while") from None
+                said = f"it has locked {user} after several wrong logins (HTTP 429), and lets nobody in by that name for a while"
+                raise Refused(said, True) from None
             else:
                 raise
         if not answer:
@@ -372,11 +377,19 @@ class Crm:
         except OSError:
             return 0.0
 
+    def _user_changed(self, user: str, since: float) -> bool:
+        """Whether somebody has changed the user in the CRM; False where the database is another host's."""
+        try:
+            sql = "SELECT count(*) FROM public.res_user WHERE login = %s AND write_date > to_timestamp(%s) AT TIME ZONE 'UTC'"
+            return bool(self.host.database.value(sql, (user, since)))
+        except (OSError, Skipped, TimeOver):
+            return False
+
     def _spare(self, user: str) -> None:
         """Refused without a try, where the same password was refused within hours."""
         known = self.host.previous.get("counters", {})
         at = known.get(REFUSED_AT, 0.0)
-        if known.get(REFUSED) == self._password_written() and 0 <= self.host.now - at < AGAIN_SECONDS:
+        if known.get(REFUSED) == self._password_written() and 0 <= self.host.now - at < AGAIN_SECONDS and not self._user_changed(user, at):
             self.host.counters.update({REFUSED: known[REFUSED], REFUSED_AT: at})
             raise Refused(f"it refused the login of {user} {(self.host.now - at) / 60:.0f} minutes ago, and the password kept here is still the same")
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import re
 import time
@@ -232,8 +233,12 @@ def database_boot(host):
     state = host.run("systemctl", "is-enabled", "postgresql.service", check=False).strip()
     if not state:
         raise Skipped("systemd knows no postgresql.service")
-    if state not in ("enabled", "enabled-runtime", "static"):
+    if state not in ("enabled", "static"):
         return Reading(1, "postgresql.service will not start at the next boot", CRITICAL)
+    for path in glob.glob("/etc/postgresql/*/main/start.conf"):
+        words = [line.split("#", 1)[0].strip() for line in host.read(path).splitlines()]
+        if "manual" in words or "disabled" in words:
+            return Reading(1, f"PostgreSQL will not start at the next boot: {path} says so", CRITICAL, f"write auto into {path}")
     return Reading(0, "postgresql.service starts at boot")
 
 
