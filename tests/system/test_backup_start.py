@@ -11,14 +11,15 @@ import time
 import pytest
 from backups import DATA
 
-# All with CRM_BACKUP_STARTS=5.
+# Each of them takes a minute; all, five times, with CRM_BACKUP_STARTS=5.
 STARTS = {
     "a kill": f"kill -9 $(head -n 1 {DATA}/postmaster.pid)",
     "a restart": "systemctl restart postgresql@15-main",
     "a crash of one process": "kill -9 $(pgrep -f '[p]ostgres:.*checkpointer')",
     "a restore": "crm-platform-backup restore --confirm crm > /dev/null; crm-platform-backup forget > /dev/null",
 }
-ROUNDS = int(os.environ.get("CRM_BACKUP_STARTS", "1"))
+ROUNDS = int(os.environ.get("CRM_BACKUP_STARTS", "0"))
+CHOSEN = list(STARTS) if ROUNDS else ["a crash of one process", "a restore"]
 LIMIT = 90
 
 
@@ -26,9 +27,9 @@ def archived(server, segment):
     return (server.platform.sql("SELECT last_archived_wal FROM pg_stat_archiver") or "") >= segment
 
 
-@pytest.mark.parametrize("what", STARTS)
+@pytest.mark.parametrize("what", CHOSEN)
 def test_what_is_written_right_after_a_start_is_archived(saved, what):
-    for dummy in range(ROUNDS):
+    for dummy in range(max(ROUNDS, 1)):
         saved.host.sh(STARTS[what])
         saved.host.wait_for("the CRM to answer", saved.platform.healthy, 60)
         saved.platform.sql("SELECT pg_current_xact_id()")
@@ -37,8 +38,9 @@ def test_what_is_written_right_after_a_start_is_archived(saved, what):
         print(f"archived {time.monotonic() - began:.0f} s after {what}")
 
 
+@pytest.mark.skipif(not ROUNDS, reason="asked for with CRM_BACKUP_STARTS")
 def test_what_is_written_right_after_a_reboot_is_archived(saved):
-    for dummy in range(ROUNDS):
+    for dummy in range(max(ROUNDS, 1)):
         saved.host.restart()
         saved.host.wait_for("the CRM to answer", saved.platform.healthy, 90)
         saved.platform.sql("SELECT pg_current_xact_id()")
