@@ -323,3 +323,22 @@ def test_the_log_that_flows_again_is_waited_for_where_the_repository_is_made(par
     monkeypatch.setattr(parts.look, "archiver", lambda config: {"command": "save", "mode": True})
     parts.save.wait_for_archive({**config, "mode": mode_})
     assert called == ["check"] * checks
+
+
+def test_a_second_restore_is_refused_before_anything_is_planned(parts, config, monkeypatch):
+    state = types.SimpleNamespace(stdout="active\n")
+    monkeypatch.setattr(parts.common, "run", lambda *words, **options: state)
+    parts.common.remember(config, "restoring.json", {"began": 1796072400})
+    with pytest.raises(rules.BackupError, match="a restore is under way since 2026-11-30T21:00:00Z: wait for its end, which `journalctl"):
+        parts.bring_back.refuse_second(config)
+    state.stdout = "inactive\n"
+    parts.bring_back.refuse_second(config)
+
+
+def test_the_way_to_the_attachments_is_open_whatever_the_umask(parts, tmp_path):
+    before = os.umask(0o077)
+    try:
+        parts.common.make_way(str(tmp_path / "lib" / "crm-platform"))
+    finally:
+        os.umask(before)
+    assert (tmp_path / "lib").stat().st_mode & 0o777 == 0o755

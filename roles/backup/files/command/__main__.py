@@ -114,6 +114,8 @@ def main() -> int:
         elif chosen.command == "examine":
             result = drill.examine(config, chosen.directory)
         elif chosen.command == "restore":
+            if not chosen.here:
+                bring_back.refuse_second(config)
             if not (chosen.check or chosen.here):
                 return bring_back.as_unit(sys.argv[1:], chosen.detach)
             result = bring_back.restore(config, chosen)

@@ -78,7 +78,8 @@ def fill(config: dict, path: str = "", repository: int = 1) -> int:
     if not missing:
         return 0
     if not os.path.isdir(root):
-        os.makedirs(os.path.dirname(root), exist_ok=True)
+        # The CRM has to get through, whatever the umask of this command is.
+        common.make_way(os.path.dirname(root))
         os.rename(make(f"{root}.new", saved.directories.get(root)), root)
     place = staging(config)
     shutil.rmtree(place, ignore_errors=True)

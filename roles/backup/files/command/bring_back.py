@@ -267,6 +267,15 @@ def keep_what_is_there(config: dict, repository: int = 1) -> None:
         common.pgbackrest(config, "backup", "--type=incr", f"--archive-timeout={common.ARCHIVED}", repository=repository)
 
 
+def refuse_second(config: dict) -> None:
+    """BackupError where a restore is under way already, before anything is planned or stopped for another."""
+    shown = common.run("systemctl", "show", "--property", "ActiveState", "--value", UNIT, check=False).stdout.strip()
+    if shown in ("active", "activating", "deactivating"):
+        began = common.remembered(config, "restoring.json", {}).get("began")
+        since = f" since {rules.utc(began)}" if began else ""
+        raise rules.BackupError(f"a restore is under way{since}: wait for its end, which `journalctl -f -t crm-platform-backup` shows")
+
+
 def as_unit(words: list[str], detach: bool) -> int:
     """Have systemd run the restore: a lost connection does not end it, and when it is killed what was there before comes back."""
     options = ["--detach"] if detach else []

@@ -302,7 +302,7 @@ def prove(config: dict, entry: dict) -> None:
     common.say("reading the repositories")
     complaints = save.inspect(config)
     if complaints:
-        raise rules.BackupError("; ".join(complaints[:5]))
+        raise rules.BackupError("; ".join(complaints))
 
 
 def own_places(config: dict, label: str) -> tuple[list[str], dict[str, str]]:

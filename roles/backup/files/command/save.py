@@ -557,7 +557,7 @@ def verify(config: dict) -> dict:
         with common.alone(config, "verify", WAIT), common.recorded(config, "verify"):
             complaints = inspect(config)
             if complaints:
-                raise rules.BackupError("; ".join(complaints[:5]))
+                raise rules.BackupError("; ".join(complaints))
     finally:
         look.write(config)
     return {"complaints": []}
