@@ -254,3 +254,22 @@ def test_a_restore_takes_what_the_last_good_drill_took_until_the_login():
         backup.rto(backed_up(drill={"last": failed, "history": [failed]}))
     with pytest.raises(registry.Skipped):
         backup.rto(backed_up(drill={"last": None, "history": []}))
+
+
+# -- certificates
+
+
+@pytest.mark.parametrize("ends, days", [("Nov 24 22:13:20 2023 GMT", 10), ("Nov 13 22:13:20 2023 GMT", -1)])
+def test_days_of_the_platforms_certificates(monkeypatch, ends, days):
+    monkeypatch.setattr(security.os.path, "exists", lambda path: True)
+    host = Host({"openssl x509 -noout -enddate -in /etc/crm-platform/pki/": f"notAfter={ends}\n"})
+    for look in (security.certificates, security.authority):
+        found = look(host)
+        assert round(found.value) == days and "/etc/crm-platform/pki/" in found.message
+
+
+def test_a_host_without_certificates_is_skipped(monkeypatch):
+    monkeypatch.setattr(security.os.path, "exists", lambda path: False)
+    for look in (security.certificates, security.authority):
+        with pytest.raises(registry.Skipped):
+            look(Host())

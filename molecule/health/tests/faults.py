@@ -424,9 +424,11 @@ CRM = {
     "failed login": Fault(
         failed_login, sql("DELETE FROM res_user_login_attempt"), {"crm_failed_logins": WARNING}, {"crm_failed_logins": {"warning": 1}}
     ),
-    "certificate that ends soon": Fault(*certificate("15"), {"crm_certificate": WARNING}),
-    "certificate that ends now": Fault(*certificate("5"), {"crm_certificate": CRITICAL}),
-    "certificate that ended": Fault(*certificate("-1"), {"crm_certificate": CRITICAL, "crm_answers": CRITICAL, "crm_latency": SKIPPED}),
+    "certificate that ends soon": Fault(*certificate("15"), {"crm_certificate": WARNING, "sec_certificates": WARNING}),
+    "certificate that ends now": Fault(*certificate("5"), {"crm_certificate": CRITICAL, "sec_certificates": CRITICAL}),
+    "certificate that ended": Fault(
+        *certificate("-1"), {"crm_certificate": CRITICAL, "sec_certificates": CRITICAL, "crm_answers": CRITICAL, "crm_latency": SKIPPED}
+    ),
     "newer CRM in the repository": Fault(repository("crm-platform", "fault"), NO_REPOSITORY, {"crm_version": WARNING}),
 }
 

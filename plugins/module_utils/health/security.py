@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 import stat
 
 from ..grants import scram
 from .database import OURS, listed
 from .registry import CRITICAL, OK, WARNING, Reading, Skipped, check
 
+PKI = "/etc/crm-platform/pki"
 SECRETS = "/etc/crm-platform/secrets"
 KEYS = ("/etc/crm-platform/pki", "/etc/crm-platform/crm-platform.conf")
 
@@ -34,6 +36,54 @@ def passwords(host):
     if old:
         return Reading(len(old), f"the password of {listed(old)} is stored as MD5", WARNING)
     return Reading(0, "none can be guessed")
+
+
+def days_left(host, path):
+    """Days until a certificate ends, by openssl, which reads what the services read."""
+    said = host.run("openssl", "x509", "-noout", "-enddate", "-in", path)
+    return (ssl.cert_time_to_seconds(said.strip().split("=", 1)[1]) - host.now) / 86400
+
+
+@check(
+    "sec_certificates",
+    "security",
+    "days",
+    21,
+    7,
+    "the platform's own is renewed by its repair; put a new one of yours in place of yours",
+    "own",
+    least=True,
+    repair="renew_certificates",
+)
+def certificates(host):
+    """Days that the certificates of this host and of its PostgreSQL are still valid"""
+    paths = {PKI + "/host.crt"}
+    if host.options.get("login_db"):
+        paths.add(host.database.setting("ssl_cert_file"))
+    found = {path: days_left(host, path) for path in sorted(paths) if path and os.path.exists(path)}
+    if not found:
+        raise Skipped("this host has no certificate")
+    path = min(found, key=found.__getitem__)
+    return Reading(found[path], f"{path} is valid for {found[path]:.0f} days")
+
+
+@check(
+    "sec_authority",
+    "security",
+    "days",
+    180,
+    30,
+    "plan a day on which every host gets certificates of a new authority: move ca.key and ca.crt away on foundation_ca_host and run crm.platform.site",
+    "own",
+    least=True,
+)
+def authority(host):
+    """Days that the internal authority is still valid"""
+    path = PKI + "/ca.crt"
+    if not os.path.exists(path):
+        raise Skipped("this host knows no internal authority")
+    left = days_left(host, path)
+    return Reading(left, f"{path} is valid for {left:.0f} days; every certificate that it signed ends with it")
 
 
 @check("sec_superusers", "security", cure="ALTER ROLE NAME NOSUPERUSER", source="own")

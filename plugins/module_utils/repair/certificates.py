@@ -15,7 +15,7 @@ from .services import clusters
 READERS = {"nginx.service": "reload", "pgbackrest.service": "reload", "crm-platform-backup-files.service": "restart"}
 
 
-@repair("renew_certificates", "Have the host's certificate made anew, and shown", ("crm_certificate",))
+@repair("renew_certificates", "Have the host's certificate made anew, and shown", ("crm_certificate", "sec_certificates"))
 class RenewCertificates(Repair):
     def look(self, host, outcome):
         certificate = host.options["certificate"]
