@@ -303,6 +303,11 @@ DATABASE = {
         sql("ALTER SYSTEM RESET max_connections", "SELECT pg_reload_conf()") + " > /dev/null; sleep 0.3",
         {"db_pending_restart": WARNING},
     ),
+    "setting from another file": Fault(
+        f"echo 'jit = on' > /etc/postgresql/15/main/conf.d/zz.conf; {sql('SELECT pg_reload_conf()')} > /dev/null; sleep 0.3",
+        f"rm /etc/postgresql/15/main/conf.d/zz.conf; {sql('SELECT pg_reload_conf()')} > /dev/null; sleep 0.3",
+        {"db_outranked_settings": WARNING},
+    ),
     "broken settings": Fault(
         "echo 'work_mem = much' > /etc/postgresql/15/main/conf.d/zz.conf", "rm /etc/postgresql/15/main/conf.d/zz.conf", {"db_config_files": CRITICAL}
     ),

@@ -435,8 +435,28 @@ def config_files(host):
 @check("db_safety_settings", "database", cure="take the setting out of database_settings and run crm.platform.database", source="postgresqltuner")
 def safety_settings(host):
     """Settings that protect the data are on"""
-    off = [name for name in ("fsync", "full_page_writes", "autovacuum") if host.database.setting(name) == "off"]
-    return Reading(len(off), f"{', '.join(off)} is off" if off else "fsync, full_page_writes and autovacuum are on", CRITICAL if off else OK)
+    rows = host.database.rows(
+        "SELECT name, sourcefile, sourceline FROM pg_catalog.pg_settings"
+        " WHERE name IN ('fsync', 'full_page_writes', 'autovacuum') AND setting = 'off' ORDER BY name"
+    )
+    if not rows:
+        return Reading(0, "fsync, full_page_writes and autovacuum are on")
+    said = ", ".join(f"{name} is off" + (f" ({file} line {line})" if file else "") for name, file, line in rows)
+    foreign = [file for dummy, file, dummy2 in rows if file and "/crm-platform" not in file]
+    return Reading(len(rows), said, CRITICAL, f"take the line out of {foreign[0]}; SELECT pg_reload_conf()" if foreign else "")
+
+
+@check("db_outranked_settings", "database", cure="take the line out of that file, or move the setting into database_settings; SELECT pg_reload_conf()")
+def outranked_settings(host):
+    """No other file outranks the settings of the platform"""
+    rows = host.database.rows(
+        "SELECT f.name, s.sourcefile, s.sourceline FROM pg_catalog.pg_file_settings f JOIN pg_catalog.pg_settings s ON lower(s.name) = lower(f.name)"
+        " WHERE f.sourcefile LIKE %s AND NOT f.applied AND f.error IS NULL AND s.sourcefile NOT LIKE %s AND s.sourcefile NOT LIKE %s ORDER BY 1",
+        # What ALTER SYSTEM has set is taken back by the next run of crm.platform.database.
+        ("%/conf.d/crm-platform.conf", "%crm-platform%", "%/postgresql.auto.conf"),
+    )
+    said = "; ".join(f"{name} comes from {file} line {line}" for name, file, line in rows[:3])
+    return Reading(len(rows), said or "each is in force", WARNING if rows else OK)
 
 
 @check("db_prepared_transactions", "database", "s", 300, 3600, "COMMIT PREPARED or ROLLBACK PREPARED it", "check_postgres")
