@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
 import platform_image  # pylint: disable=wrong-import-position
 import platforms  # pylint: disable=wrong-import-position
-from backups import PHRASE, command, state  # pylint: disable=wrong-import-position
+from backups import PHRASE, QUIET, command, state  # pylint: disable=wrong-import-position
 
 # In this order, whatever is not named after them: first one that needs a deployed server and makes the image, beside it some
 # that need none.
@@ -81,6 +81,7 @@ def fresh(request, collections):
 def deployed(request, collections, image):
     """A server with the platform on it, whose CRM answers."""
     for server in started("deployed", request, collections, image.name):
+        server.host.sh(QUIET)
         server.host.wait_for("the CRM to answer", server.platform.healthy, 90)
         yield server
 
