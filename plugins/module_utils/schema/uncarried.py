@@ -43,10 +43,12 @@ QUERIES = (
     (
         0,
         f"SELECT 'column ' || c.relname || '.' || a.attname, CASE WHEN a.attstorage <> y.typstorage THEN 'STORAGE'"
-        " WHEN a.attoptions IS NOT NULL THEN array_to_string(a.attoptions, ', ') ELSE 'STATISTICS' END"
+        " WHEN o.text <> '' THEN o.text ELSE 'STATISTICS' END"
         f" FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid {_CLASS} JOIN pg_type y ON y.oid = a.atttypid"
+        " CROSS JOIN LATERAL (SELECT coalesce(string_agg(u.option, ', '), '') AS text FROM unnest(a.attoptions) AS u(option)"
+        " WHERE u.option LIKE 'n\\_distinct%%') AS o"
         " WHERE c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped"
-        " AND (a.attstorage <> y.typstorage OR a.attoptions IS NOT NULL OR coalesce(a.attstattarget, -1) >= 0)",
+        " AND (a.attstorage <> y.typstorage OR o.text <> '' OR coalesce(a.attstattarget, -1) >= 0)",
     ),
     (
         14,
