@@ -31,7 +31,7 @@ def test_a_table():
     assert list(table.constraints) == ["t_pkey", "t_C c_key", "t_b_fkey"]
     assert (table.constraints["t_b_fkey"].target, table.constraints["t_b_fkey"].on_delete) == (("customer", "u"), "set null")
     assert table.indexes["i"].keys == ('"C c"', "lower(a)", "(a || 'x')", "a DESC")
-    assert table.indexes["i"].storage == (("fastupdate", "off"),)
+    assert table.indexes["i"].storage == (("fastupdate", "false"),)
 
 
 @pytest.mark.parametrize(
@@ -90,4 +90,7 @@ def test_a_default_stands_in_brackets_where_it_needs_them(expression, printed):
 def test_a_switch_of_an_index_is_the_same_in_each_of_postgresqls_words():
     assert {model.storage_value("deduplicate_items", word) for word in (False, "off", "false", "no", "0", "False")} == {"off"}
     assert {model.storage_value("fastupdate", word) for word in (True, "on", "yes", "1")} == {"on"}
+    one = model.Index("i", ("a",), storage=(("deduplicate_items", "off"),))
+    assert one.same(model.Index("i", ("a",), storage=(("deduplicate_items", "false"),)))
+    assert not one.same(model.Index("i", ("a",), storage=(("deduplicate_items", "on"),)))
     assert model.storage_value("buffering", "auto") == "auto" and model.storage_value("fillfactor", 70) == "70"

@@ -213,7 +213,7 @@ def _index(row) -> model.Index:
         method=row.method,
         where=where,
         include=include,
-        storage=tuple(sorted((name, model.storage_value(name, value)) for name, value in (option.split("=", 1) for option in row.options or ()))),
+        storage=tuple(sorted(tuple(option.split("=", 1)) for option in row.options or ())),
         nulls_not_distinct=row.nulls_not_distinct,
         valid=row.valid,
         columns=tuple(row.columns),

@@ -241,7 +241,7 @@ def _index(one: dict, place: str, columns: dict) -> model.Index:
     storage = []
     for parameter, value in sorted((one.get("with") or {}).items()):
         _name(parameter, f"{place}: with")
-        storage.append((parameter, model.storage_value(parameter, value)))
+        storage.append((parameter, str(value).lower() if isinstance(value, bool) else str(value)))
     method = one.get("method") or "btree"
     _name(method, f"{place}: method")
     return model.Index(

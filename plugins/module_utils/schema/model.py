@@ -93,7 +93,12 @@ class Index:
 
     def same(self, other: "Index") -> bool:
         """Whether both mean the same, by whatever name, valid or not."""
-        return dataclasses.replace(self, name="", valid=True, columns=()) == dataclasses.replace(other, name="", valid=True, columns=())
+        return self.meant() == other.meant()
+
+    def meant(self) -> "Index":
+        """What is compared: no name, and one spelling of each switch."""
+        storage = tuple((name, storage_value(name, value)) for name, value in self.storage)
+        return dataclasses.replace(self, name="", valid=True, columns=(), storage=storage)
 
 
 @dataclasses.dataclass(frozen=True)
