@@ -78,7 +78,7 @@ SUITES: dict[str, tuple[str, list[str]]] = {
     "unit": ("logic and the order of the house", pytest("-n", "auto", "tests/unit")),
     "integration": ("modules in a container, and with PostgreSQL 15 and 17", pytest("-n", "2", "tests/integration", "tests/property")),
     "molecule": ("the whole platform, twice", tool("molecule")),
-    "system": ("drift, kill, reboot, bad input", pytest("-n", "2", "--dist", "loadgroup", "--durations=30", "tests/system")),
+    "system": ("drift, kill, reboot, bad input", pytest("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", "--durations=30", "tests/system")),
 }
 TOGETHER = ("lint", "sanity", "unit")
 

@@ -4,7 +4,7 @@
 """Hosts for the tests of the whole platform: each file has its own, so that a failure stays where it is.
 
 ``deployed`` is a copy of a server on which the site was run once (tests/support/deployed.py), ``fresh`` a bare one.
-The files are spread over pytest's processes, the longest first; a file's tests stay together, in their order.
+The files are spread over pytest's processes, the longest first; with `--dist loadfile` a file's tests stay together, in their order.
 CRM_TEST_HOST names a container that an earlier run with CRM_TEST_KEEP=1 has left, to be used in place of a new one.
 """
 
@@ -38,9 +38,6 @@ def pytest_collection_modifyitems(items):
     items.sort(key=place)
     for item in items:
         item.add_marker(pytest.mark.slow)
-        # For `pytest --dist loadgroup`; a file that can be spread names its own groups.
-        if not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(scope="session")
