@@ -5,7 +5,6 @@
 
     molecule.py                          all scenarios
     molecule.py default network          these
-    molecule.py --jobs 1                 one at a time, as beside another suite
     molecule.py default -- --destroy never      what follows -- goes to `molecule test`
 
 Molecule's own workers share one state; processes apart from one another do not.
@@ -74,9 +73,6 @@ def run(name: str, options: t.Sequence[str], deb: str) -> tuple[str, int, float,
 
 def main() -> int:
     words = sys.argv[1:]
-    jobs = AT_A_TIME
-    if words[:1] == ["--jobs"]:
-        jobs, words = int(words[1]), words[2:]
     asked, options = (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
     known = scenarios()
     names = asked or known
@@ -87,7 +83,7 @@ def main() -> int:
     prepare(names)
     deb = package(names)
     failed = []
-    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+    with concurrent.futures.ThreadPoolExecutor(AT_A_TIME) as pool:
         for running in concurrent.futures.as_completed([pool.submit(run, name, options, deb) for name in names]):
             name, status, took, text = running.result()
             if status:

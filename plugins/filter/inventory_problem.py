@@ -16,7 +16,7 @@ options:
     type: dict
     required: true
   wanted:
-    description: Groups of which at least one has to hold a host.
+    description: Groups of which at least one has to hold a host; an empty list stands for each group of the platform.
     type: list
     elements: str
     required: true

@@ -9,7 +9,7 @@ import os
 import socket
 import typing as t
 
-from ansible_collections.crm.platform.plugins.module_utils import postgres_adoption
+from . import postgres_adoption
 
 # An address of each family that only a default route leads to. Nothing is sent there.
 ELSEWHERE = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}

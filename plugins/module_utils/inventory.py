@@ -18,9 +18,10 @@ def problem(groups: dict[str, t.Sequence[str]], wanted: t.Sequence[str], limit: 
     """One line that names the groups that were looked for and those of the inventory; '' where one of them holds a host.
 
     :param groups: hosts by group, as in Ansible's variable ``groups``.
-    :param wanted: groups, one of which has to hold a host.
+    :param wanted: groups, one of which has to hold a host; none stands for each group of the platform.
     :param limit: hosts that ``--limit`` leaves; None without it.
     """
+    wanted = wanted or GROUPS
     hosts = {host for group in wanted for host in groups.get(group, ())}
     if limit is not None and hosts:
         if hosts & set(limit):

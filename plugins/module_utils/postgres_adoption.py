@@ -39,7 +39,7 @@ def rules(text: str) -> list[str]:
 
 
 def contents(text: str) -> dict[str, t.Any]:
-    """What the look at a cluster printed: `databases`, `checksums`, `rules`, `maps`, `silent`.
+    """What the look at a cluster printed: `databases`, `checksums`, `rules`, `maps`; no checksums where the server did not answer.
 
     :param text: lines of a kind, a blank and what was found: database, checksums, rule, map.
     """
@@ -54,7 +54,6 @@ def contents(text: str) -> dict[str, t.Any]:
             found["rules"] += rules(rest)
         elif kind == "map":
             found["maps"] += rules(rest)
-    found["silent"] = not found["checksums"]
     return found
 
 
@@ -66,7 +65,7 @@ def problem(cluster: str, text: str, adopt: bool, mine: t.Sequence[str] = ()) ->
     """
     found = contents(text)
     others = [name for name in found["databases"] if name not in mine]
-    if found["silent"]:
+    if not found["checksums"]:
         return f"PostgreSQL {cluster} was here before this platform and does not answer, so what is in it is not known: start it, or drop the cluster"
     held = [f"the databases {', '.join(others)}"] if others else []
     held += [f"the rules {'; '.join(found['rules'] + found['maps'])}"] if found["rules"] or found["maps"] else []

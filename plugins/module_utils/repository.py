@@ -27,6 +27,8 @@ import shutil
 import subprocess
 import typing as t
 
+from . import programs
+
 COMPONENT = "main"
 STAGED = ".staged"
 PUBLIC_KEY = "public.gpg"
@@ -132,7 +134,7 @@ def run(*words: str, cwd: str | None = None, **environment: str) -> str:
     try:
         done = subprocess.run(
             words, cwd=cwd, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env={**os.environ, "LC_ALL": "C.UTF-8", **environment},
+            env={**os.environ, **programs.LANGUAGE, **environment},
         )
     except FileNotFoundError:
         raise RepositoryError(f"{words[0]} is not installed; install apt-utils and gnupg") from None

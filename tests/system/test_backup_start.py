@@ -27,15 +27,20 @@ def archived(server, segment):
     return (server.platform.sql("SELECT last_archived_wal FROM pg_stat_archiver") or "") >= segment
 
 
+def follow(server, what):
+    """Write something as soon as the CRM answers, and wait until it is archived."""
+    server.platform.sql("SELECT pg_current_xact_id()")
+    began, segment = time.monotonic(), server.platform.sql("SELECT pg_walfile_name(pg_current_wal_lsn())")
+    server.host.wait_for("the WAL to be archived", lambda: archived(server, segment), LIMIT)
+    print(f"archived {time.monotonic() - began:.0f} s after {what}")
+
+
 @pytest.mark.parametrize("what", CHOSEN)
 def test_what_is_written_right_after_a_start_is_archived(saved, what):
     for dummy in range(max(ROUNDS, 1)):
         saved.host.sh(STARTS[what])
         saved.host.wait_for("the CRM to answer", saved.platform.healthy, 60)
-        saved.platform.sql("SELECT pg_current_xact_id()")
-        began, segment = time.monotonic(), saved.platform.sql("SELECT pg_walfile_name(pg_current_wal_lsn())")
-        saved.host.wait_for("the WAL to be archived", lambda: archived(saved, segment), LIMIT)
-        print(f"archived {time.monotonic() - began:.0f} s after {what}")
+        follow(saved, what)
 
 
 @pytest.mark.skipif(not ROUNDS, reason="asked for with CRM_BACKUP_STARTS")
@@ -43,7 +48,4 @@ def test_what_is_written_right_after_a_reboot_is_archived(saved):
     for dummy in range(max(ROUNDS, 1)):
         saved.host.restart()
         saved.host.wait_for("the CRM to answer", saved.platform.healthy, 90)
-        saved.platform.sql("SELECT pg_current_xact_id()")
-        began, segment = time.monotonic(), saved.platform.sql("SELECT pg_walfile_name(pg_current_wal_lsn())")
-        saved.host.wait_for("the WAL to be archived", lambda: archived(saved, segment), LIMIT)
-        print(f"archived {time.monotonic() - began:.0f} s after a reboot")
+        follow(saved, "a reboot")

@@ -409,7 +409,8 @@ CRM = {
         sql("UPDATE ir_cron SET create_date = '2020-01-01', next_call = now() + interval '1 hour' WHERE method = 'ir.queue|clean'")
         + "; "
         + sql("UPDATE ir_cron_log SET ended = '2020-01-01' WHERE cron = (SELECT id FROM ir_cron WHERE method = 'ir.queue|clean')"),
-        sql("UPDATE ir_cron SET create_date = now() WHERE method = 'ir.queue|clean'"),
+        # A slow host has logged a run of the task by now: its row goes too, or the task stays one that last succeeded in 2020.
+        sql("DELETE FROM ir_cron_log WHERE ended = '2020-01-01'") + "; " + sql("UPDATE ir_cron SET create_date = now() WHERE method = 'ir.queue|clean'"),
         {"crm_tasks": WARNING},
     ),
     "web not started at boot": Fault("systemctl disable crm-platform", "systemctl enable crm-platform", {"crm_boot": CRITICAL}),

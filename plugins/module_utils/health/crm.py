@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import email.utils
 import http.client
-import ssl
 import subprocess
 import time
 
-from .probe import Refused
+from ..units import parse_show
+from .probe import Refused, certificate_end
 from .registry import CRITICAL, OK, WARNING, Reading, Skipped, TimeOver, check
 
 UNITS = ("crm-platform.service", "crm-platform-worker.service", "crm-platform-cron.service")
@@ -44,11 +44,10 @@ def boot(host):
     if not host.options.get("crm"):
         raise Skipped("the CRM does not run on this host")
     units_ = [*UNITS, "nginx.service"]
-    shown = host.run("systemctl", "show", "--property", "Id,UnitFileState", *units_, check=False).split("\n\n")
-    states = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in shown]
+    live = parse_show(host.run("systemctl", "show", "--property", "Id,UnitFileState", *units_, check=False))
     # What is enabled for this boot only is gone after the next.
-    on = {one.get("Id") for one in states if one.get("UnitFileState") in ("enabled", "static", "alias", "indirect", "generated")}
-    off = [unit for unit in units_ if unit not in on]
+    lasting = ("enabled", "static", "alias", "indirect", "generated")
+    off = [unit for unit in units_ if live.get(unit, {}).get("UnitFileState") not in lasting]
     if off:
         return Reading(len(off), f"{', '.join(off)} will not start at the next boot", CRITICAL, f"systemctl enable {' '.join(off)}")
     return Reading(0, "web, worker, cron and nginx start at boot")
@@ -151,7 +150,7 @@ def certificate(host):
     )
     if done.returncode:
         raise OSError("openssl does not read the certificate")
-    ends = ssl.cert_time_to_seconds(done.stdout.decode().strip().split("=", 1)[1])
+    ends = certificate_end(done.stdout.decode())
     return Reading((ends - host.now) / 86400, f"{crm.name}: valid until {email.utils.formatdate(ends, usegmt=True)}")
 
 

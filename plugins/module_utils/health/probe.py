@@ -17,7 +17,7 @@ import subprocess
 import time
 import typing as t
 
-from .. import postgres
+from .. import postgres, programs
 from .registry import Skipped, TimeOver
 
 try:
@@ -44,6 +44,11 @@ CONNECTION = {
 
 # Load of a core at which an answer that is late says nothing of who answers.
 OVERLOAD = 4
+
+
+def certificate_end(said: str) -> float:
+    """Seconds since 1970 at which a certificate ends, of what `openssl x509 -noout -enddate` prints."""
+    return float(ssl.cert_time_to_seconds(said.strip().split("=", 1)[1]))
 
 
 class Host:
@@ -108,7 +113,7 @@ class Host:
                 errors="replace",
                 timeout=self.left,
                 check=False,
-                env={"PATH": path, "LC_ALL": "C.UTF-8"},
+                env={"PATH": path, **programs.LANGUAGE},
             )
         except subprocess.TimeoutExpired:
             raise TimeOver from None

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 import re
-import ssl
 import stat
 
 from ..grants import scram
 from .database import OURS, listed
+from .probe import certificate_end
 from .registry import CRITICAL, OK, WARNING, Reading, Skipped, check
 
 PKI = "/etc/crm-platform/pki"
@@ -40,8 +40,7 @@ def passwords(host):
 
 def days_left(host, path):
     """Days until a certificate ends, by openssl, which reads what the services read."""
-    said = host.run("openssl", "x509", "-noout", "-enddate", "-in", path)
-    return (ssl.cert_time_to_seconds(said.strip().split("=", 1)[1]) - host.now) / 86400
+    return (certificate_end(host.run("openssl", "x509", "-noout", "-enddate", "-in", path)) - host.now) / 86400
 
 
 @check(

@@ -10,7 +10,7 @@ import subprocess
 import time
 import typing as t
 
-from .. import nftables, postgres
+from .. import nftables, postgres, programs
 from ..health.probe import Crm
 from .registry import RepairError
 
@@ -67,7 +67,7 @@ class Host:
                 errors="replace",
                 timeout=seconds,
                 check=False,
-                env={**nftables.environment(), "LC_ALL": "C.UTF-8"},
+                env={**nftables.environment(), **programs.LANGUAGE},
             )
         except FileNotFoundError:
             return 127, "", f"{argv[0]} is not installed"

@@ -8,8 +8,7 @@ Asked of the catalogs, not of the words: whichever way something was written, th
 
 from __future__ import annotations
 
-_IN = "JOIN pg_catalog.pg_namespace n ON n.oid = {}.relnamespace AND n.nspname = %(schema)s"
-_CLASS = _IN.format("c")
+_CLASS = "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = %(schema)s"
 # (least version, SELECT object, what it has)
 QUERIES = (
     (

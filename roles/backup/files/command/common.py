@@ -59,7 +59,7 @@ def last_words(text: str) -> str:
     """The errors of a program's output in one line, or what it said last."""
     lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
     errors = [line.split("ERROR: ", 1)[1] for line in lines if "ERROR: " in line] or [line for line in lines if "FATAL: " in line]
-    if "is not later than latest backup label" in text:
+    if rules.NOT_LATER.search(text):
         errors.append("the clock was put back: correct it, or wait until it is later than that label, which is a time in UTC")
     if errors:
         return rules.in_short("; ".join(errors[:2]) + text[text.find("\n") :])
