@@ -50,7 +50,7 @@ BEFORE = [
     {
         "hosts": "crm_monitor",
         "gather_facts": False,
-        "vars": {"database_hba": [], "database_ident": [], "_database_clients": []},
+        "vars": {"database_hba": [], "database_ident": [], "_database_clients": [], "_database_adopted": {}},
         "tasks": [
             KNOWN,
             {
@@ -59,6 +59,8 @@ BEFORE = [
                     "files": [
                         {"path": "/etc/crm-platform", "state": "directory"},
                         {"path": "/var/lib/crm-platform", "state": "directory"},
+                        # What tells the role's own cluster from somebody else's.
+                        {"path": f"{PG}/conf.d/crm-platform.conf", "content": "", "owner": "postgres", "group": "postgres"},
                         *(
                             {
                                 "path": f"{PG}/{name}",
