@@ -17,6 +17,11 @@ import hmac
 import re
 import typing as t
 
+# The newest backup may have the file; a deleted record needs none.
+CURE_ATTACHMENTS = (
+    "`crm-platform-backup files --path /var/lib/crm-platform/data` brings back those that are saved; the others add again in the CRM,"
+    " or delete there"
+)
 KINDS = {"full": "full", "diff": "differential", "incr": "incremental"}
 HOUR, DAY = 3600, 86400
 TARGET_NAME = re.compile(r"[\x21-\x7e][\x20-\x7e]{0,62}")
@@ -25,6 +30,13 @@ NOT_LATER = re.compile(r"is not later than latest backup label '(?:[0-9]{8}-[0-9
 # A transaction's end, as pg_waldump tells it.
 ENDED = re.compile(r"desc: COMMIT\S*[^;]*?([0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2})")
 LABEL = re.compile(r"[0-9]{8}-[0-9]{6}F(_[0-9]{8}-[0-9]{6}[DI])?")
+# A file that pgBackRest names when it verifies; of a segment of the log the last part of its path begins with the segment's name.
+NAMED = re.compile(r"INFO: ((?:invalid|missing|file missing)(?: [a-z]+)?) '?([^\s':]+/[^\s':]+)")
+SEGMENT = re.compile(r"(?:.*/)?([0-9A-F]{24})(-[0-9a-f]{40}(\.[a-z0-9]+)?)?")
+# Characters of a message that names many things.
+LINE = 4000
+# Seconds after which a new attachment is saved.
+ATTACHMENT_SAVED = 300
 
 
 class BackupError(Exception):
@@ -59,6 +71,25 @@ class Set(t.NamedTuple):
             "repository_size": self.repository_size,
             "damaged": self.damaged,
         }
+
+
+def listed(complaints: t.Sequence[str], most: int = LINE) -> str:
+    """All of them in one line, with their number; where that is too long, as many as fit and the number of the others."""
+    if len(complaints) < 2:
+        return "".join(complaints)
+    shown = fitting(complaints, most)
+    others = len(complaints) - len(shown)
+    return f"{len(complaints)}: {'; '.join(shown)}{f'; and {others} more' if others else ''}"
+
+
+def fitting(texts: t.Sequence[str], most: int) -> list[str]:
+    """The first of them, and as many as have no more characters together."""
+    length = 0
+    for number, one in enumerate(texts):
+        length += len(one) + 2
+        if length > most and number:
+            return list(texts[:number])
+    return list(texts)
 
 
 def utc(moment: float) -> str:
@@ -226,9 +257,65 @@ def usable_from(sets: list[Set], gap: Gap | None, resumed: float) -> Set | None:
     return next((one for one in sets if not one.damaged and one.ended >= resumed and not (gap and gap.before(one))), None)
 
 
-def verified(text: str) -> list[str]:
-    """Complaints of `pgbackrest verify --output=text --verbose`, whose exit code is 0 on damage as well."""
-    states, complaints, subject = 0, [], ""
+class Lost(t.NamedTuple):
+    """What cannot be brought back without a segment of the log."""
+
+    # The set from whose end on all can be; None where there is none yet.
+    until: Set | None
+    # Positions in the log, to where it is whole and from where on it is again.
+    first: int
+    last: int
+    # Sets that need the segment themselves.
+    unusable: list[str]
+
+
+def lost_without(segment: str, stored: float, sets: list[Set]) -> Lost:
+    """What is lost with a segment of the log.
+
+    :param stored: when it came into the repository, which tells what is later on another timeline
+    """
+    timeline, first = int(segment[:8], 16), segment_number(segment) << 24
+    last = first + (1 << 24)
+
+    def later(one: Set) -> bool:
+        return one.first >= last if one.timeline == timeline else one.began > stored
+
+    after = [one for one in sets if not one.damaged and later(one)]
+    return Lost(after[0] if after else None, first, after[0].last if after else last, unusable(sets, [segment]))
+
+
+def unusable(sets: list[Set], segments: t.Iterable[str]) -> list[str]:
+    """Labels of the sets that cannot be restored without one of these segments, at whose log they begin and end."""
+    places = [(int(name[:8], 16), segment_number(name)) for name in segments]
+    return [one.label for one in sets if any(one.timeline == line and one.first >> 24 <= number <= one.last >> 24 for line, number in places)]
+
+
+def later_full(segment: str, stored: float, sets: list[Set]) -> bool:
+    """Whether a full set was made after a segment of the log."""
+    return lost_without(segment, stored, [one for one in sets if one.kind == "full"]).until is not None
+
+
+def segments_of(files: t.Iterable[str]) -> list[str]:
+    """Of damaged files those that are segments of the log."""
+    return [one for one in files if SEGMENT.fullmatch(one)]
+
+
+def damaged_files(text: str) -> dict[str, str]:
+    """{path: what is wrong with it} of what `pgbackrest verify --log-level-console=info` names."""
+    return {path: what for what, path in NAMED.findall(text)}
+
+
+def damage(path: str, what: str, repository: int = 1) -> str:
+    """A damaged file, and the cure."""
+    match = SEGMENT.fullmatch(path)
+    if not match or repository != 1:
+        return f"{path}: {what}"
+    return f"{path}: {what}; when a later full set is there, `crm-platform-backup set-aside {match[1]}` takes this segment of the log out"
+
+
+def verified(text: str, repository: int = 1) -> list[str]:
+    """Complaints of `pgbackrest verify --output=text --verbose`, whose exit code is 0 on damage as well; what it names comes first."""
+    states, complaints, subject = 0, [damage(path, what, repository) for path, what in damaged_files(text).items()], ""
     for line in text.splitlines():
         words = line.strip()
         subject = words.split(",")[0] if words.startswith(("backup:", "archiveId:")) else subject
@@ -479,6 +566,29 @@ def verification_problems(policy: dict, facts: dict, now: float) -> list[dict]:
     return found
 
 
+def attachments_named(count: int, names: list[str], what: str) -> str:
+    """Their number, and as many names as fit."""
+    shown = fitting(names, LINE)
+    others = count - len(shown)
+    return f"{count} attachment{'s' if count != 1 else ''} {what}: {'; '.join(shown)}{f'; and {others} more' if others else ''}"
+
+
+def attachment_problems(facts: dict, now: float) -> list[dict]:
+    """Of attachments that the database names: their files are missing here, or in the backup; or new ones are not saved in time."""
+    found = []
+    here, drills = facts.get("attachments") or {}, facts["drills"]
+    proved = (drills[-1].get("attachments") or {}) if drills else {}
+    if here.get("without_file"):
+        found.append(problem("attachments", f"{attachments_named(here['without_file'], here['missing'], 'without their files')}; {CURE_ATTACHMENTS}"))
+    if proved.get("not_saved"):
+        what = attachments_named(proved["not_saved"], proved["missing"], "that the newest backup of the files lacked at the last drill")
+        found.append(problem("attachments", f"{what}; when they are saved, or deleted in the CRM, run the drill again"))
+    known = facts.get("followed") or {}
+    if known.get("error") and now - known["since"] > ATTACHMENT_SAVED:
+        found.append(problem("files", f"new attachments are not saved since {utc(known['since'])}: {known['error']}"))
+    return found
+
+
 def timer_problems(policy: dict, facts: dict) -> list[dict]:
     return [
         problem("timer", f"{name} is {facts['timers'].get(name) or 'not known'}; start it")
@@ -512,6 +622,7 @@ def judge(policy: dict, facts: dict, now: float) -> list[dict]:
             )
     if facts["second"] is not None:
         found += second_problems(policy, facts["second"], now)
+    found += attachment_problems(facts, now)
     found += run_problems(facts)
     found += timer_problems(policy, facts)
     found += verification_problems(policy, facts, now)
@@ -524,8 +635,11 @@ def judge(policy: dict, facts: dict, now: float) -> list[dict]:
 
 
 def hard(problems: list[dict]) -> list[dict]:
-    """Those that make the backups unreliable today; the key that only this host has does so on the day that it is lost."""
-    return [one for one in problems if one["check"] != "key"]
+    """Those that make the backups unreliable today. The key that only this host has does so on the day that it is lost.
+
+    What is lost of the attachments is told, and what is saved is as good as it was.
+    """
+    return [one for one in problems if one["check"] not in ("key", "attachments")]
 
 
 def metrics(state: dict) -> str:

@@ -14,7 +14,7 @@ DATA = "/var/lib/postgresql/15/main"
 
 # The timers are active and do not fire: a copy of a server that was shut down would make up for what it has missed, in the middle of a test.
 QUIET = """
-for name in full diff incr drill verify; do
+for name in full diff incr drill verify attachments; do
   [ -e /etc/systemd/system/crm-platform-backup-$name.timer ] || continue
   mkdir -p /run/systemd/system/crm-platform-backup-$name.timer.d
   printf '[Timer]\\nOnCalendar=\\nOnCalendar=yearly\\nPersistent=false\\n' > /run/systemd/system/crm-platform-backup-$name.timer.d/quiet.conf

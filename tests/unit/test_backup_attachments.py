@@ -29,7 +29,7 @@ class Saved:
         self.root, self.files, self.damaged, self.restores = root, {}, set(), []
         (root.parent / "state").mkdir()
         root.mkdir()
-        self.config = {"attachments": str(root), "state": str(root.parent / "state"), "name": "h", "second": {}, "mode": "own"}
+        self.config = {"attachments": str(root), "state": str(root.parent / "state"), "name": "h", "second": {}, "mode": "own", "crm": ""}
         monkeypatch.setattr(common, "restic", self.restic)
 
     def path(self, name):

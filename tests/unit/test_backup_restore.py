@@ -52,6 +52,7 @@ class World:
             "state": str(directory / "state"),
             "attachments": str(directory / "attachments"),
             "second": {},
+            "crm": "",
             "stanza": "crm",
             "policy": {"database": True},
             "cluster": {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 
+from ..backup import listed
 from .registry import CRITICAL, OK, WARNING, Reading, Skipped, check
 
 STATE = "/var/lib/crm-platform/backup/state.json"
@@ -36,7 +37,7 @@ def problems(host, *kinds: str) -> list:
 
 
 def told(found: list, well: str) -> Reading:
-    return Reading(len(found), "; ".join(found[:3]) or well, CRITICAL if found else OK)
+    return Reading(len(found), listed(found) or well, CRITICAL if found else OK)
 
 
 @check("backup_state", "backup", "h", 3, 12, "systemctl list-timers 'crm-platform-backup*'; systemctl status crm-platform-backup-status", "own")
@@ -103,7 +104,7 @@ def arrivals(host):
     if not known:
         raise Skipped("no other host sends its files here")
     never = sorted(name for name, one in known.items() if not one.get("last"))
-    missing = f"nothing has come from {', '.join(never[:3])} yet"
+    missing = f"nothing has come from {', '.join(never)} yet"
     times = [(one["last"]["time"], name) for name, one in known.items() if one.get("last")]
     if not times:
         return Reading(None, missing, WARNING)
@@ -138,6 +139,17 @@ def server(host):
 def files(host):
     """Attachments, configuration and secrets are in the backup"""
     return told(problems(host, "files", "forged"), "they are")
+
+
+@check("backup_attachments", "backup", cure="crm-platform-backup files --path /var/lib/crm-platform/data", source="own")
+def attachments(host):
+    """Each attachment of the CRM has its file, here and in the backup"""
+    not_here(host, "host")
+    known = state(host).get("attachments")
+    found = problems(host, "attachments")
+    if not known and not found:
+        raise Skipped("the CRM is on another host, or its database did not tell")
+    return told(found, f"{known['rows']} have" if known else "")
 
 
 @check("backup_key", "backup", cure="crm.platform.backup_key")

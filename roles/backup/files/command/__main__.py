@@ -14,11 +14,14 @@ import json
 import signal
 import sys
 
+import aside
 import attachments
 import bring_back
 import common
 import drill
+import follow
 import look
+import records
 import rules
 import save
 
@@ -36,6 +39,10 @@ def arguments() -> argparse.Namespace:
     examine = commands.add_parser("examine", help="look through a copy of the cluster as the drill does; it has to be shut down")
     examine.add_argument("directory")
     commands.add_parser("verify", help="read the whole repository and compare its checksums")
+    segment = commands.add_parser("set-aside", help="take a damaged segment of the log out of the repository, once a later full set is there")
+    segment.add_argument("segment", help="its name, as the verification tells it")
+    commands.add_parser("attachments", help="count the attachments of the CRM, and name those that have no file")
+    commands.add_parser("follow", help="save the files where attachments came since they were saved last")
     restore = commands.add_parser("restore", help="bring the database back to an earlier state")
     restore.add_argument("--confirm", default="", help="name of the database, as proof that this is meant")
     restore.add_argument("--set", dest="label", default="", help="label of a set; without a target the state at its end")
@@ -107,6 +114,13 @@ def main() -> int:
             result = save.verify(config)
         elif chosen.command == "drill":
             result = drill.drill(config)
+        elif chosen.command == "set-aside":
+            result = aside.set_aside(config, chosen.segment)
+        elif chosen.command == "attachments":
+            found = records.look_through(config)
+            result = {"attachments": found, "message": records.told(found)}
+        elif chosen.command == "follow":
+            result = follow.follow(config)
         elif chosen.command == "expire":
             result = save.expire_now(config)
         elif chosen.command == "tidy":

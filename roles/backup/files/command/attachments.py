@@ -13,6 +13,7 @@ import shutil
 import typing as t
 
 import common
+import records
 import rules
 import save
 
@@ -30,6 +31,8 @@ class Saved(t.NamedTuple):
     files: dict
     # {path: (uid, gid, mode)}
     directories: dict
+    # When it was begun, as restic tells it.
+    time: str = ""
 
 
 def within(config: dict, path: str) -> bool:
@@ -48,7 +51,7 @@ def read(text: str) -> Saved:
     for line in text.splitlines():
         one = json.loads(line)
         if one.get("struct_type") == "snapshot":
-            found = found._replace(snapshot=one["id"])
+            found = found._replace(snapshot=one["id"], time=one.get("time", ""))
         elif one.get("type") == "dir":
             found.directories[one["path"]] = (one["uid"], one["gid"], one.get("mode", 0) & 0o777)
         elif one.get("path"):
@@ -68,12 +71,55 @@ def literal(path: str) -> str:
     return re.sub(r"([\\*?\[])", r"\\\1", path)
 
 
+def newest(config: dict, restic: t.Callable) -> Saved:
+    """What the newest snapshot holds of them."""
+    return read(restic(config, "--no-lock", "ls", "--json", "--recursive", "--host", config["name"], "latest", config["attachments"]).stdout)
+
+
 def fill(config: dict, path: str = "", repository: int = 1) -> int:
     """Bring back what is missing below a path; how many files that were. BackupError, when all others are there, for what cannot be had."""
-    root, path = config["attachments"], os.path.normpath(path or config["attachments"])
-    restic = source(config, repository)
-    saved = read(restic(config, "--no-lock", "ls", "--json", "--recursive", "--host", config["name"], "latest", root).stdout)
-    wanted = {one: size for one, size in saved.files.items() if f"{one}/".startswith(f"{path}/") and "/.crm-platform-restore/" not in one}
+    path, restic = os.path.normpath(path or config["attachments"]), source(config, repository)
+    saved, lost = newest(config, restic), []
+    count = 0
+    try:
+        count = fill_from(config, restic, saved, [one for one in saved.files if f"{one}/".startswith(f"{path}/")], path)
+    except Lost as exc:
+        lost.append(exc)
+    # What the CRM or somebody has removed since is in earlier ones.
+    named = [one for one in records.missing(config) if f"{one}/".startswith(f"{path}/")]
+    for earlier, files in find(config, restic, named).items():
+        one = saved._replace(snapshot=earlier, files=files)
+        try:
+            count += fill_from(config, restic, one, list(files), path)
+        except Lost as exc:
+            lost.append(exc)
+    if lost:
+        raise rules.BackupError("; ".join(map(str, lost)))
+    return count
+
+
+class Lost(rules.BackupError):
+    """Files that are saved, and could not be had."""
+
+
+def find(config: dict, restic: t.Callable, paths: list[str]) -> dict[str, dict]:
+    """{snapshot: {path: bytes}} of files that are in some snapshot. The CRM never changes a file, so that any will do."""
+    found: dict[str, dict] = {}
+    for first in range(0, len(paths), CHUNK):
+        part = set(paths[first : first + CHUNK])
+        words = ("--no-lock", "find", "--json", "--host", config["name"], *sorted(os.path.basename(one) for one in part))
+        for one in json.loads(restic(config, *words).stdout or "[]"):
+            for match in one["matches"] or []:
+                if match["path"] in part:
+                    part.remove(match["path"])
+                    found.setdefault(one["snapshot"], {})[match["path"]] = match.get("size", 0)
+    return found
+
+
+def fill_from(config: dict, restic: t.Callable, saved: Saved, paths: list[str], path: str) -> int:
+    """Bring back what is missing of some files of a snapshot."""
+    root = config["attachments"]
+    wanted = {one: saved.files[one] for one in paths if "/.crm-platform-restore/" not in one}
     missing = sorted(one for one in wanted if not os.path.lexists(one))
     if not missing:
         return 0
@@ -98,7 +144,7 @@ def fill(config: dict, path: str = "", repository: int = 1) -> int:
         shutil.rmtree(place, ignore_errors=True)
     if lost:
         count = f"{'at least ' if len(lost) >= GIVE_UP else ''}{len(lost)}"
-        raise rules.BackupError(f"of {len(missing)} attachments that are missing {count} could not be had: {'; '.join(lost[:3])}")
+        raise Lost(f"of {len(missing)} attachments that are missing {count} could not be had: {common.all_of(lost)}")
     return len(missing)
 
 
@@ -161,7 +207,9 @@ def directory(config: dict, path: str, known: dict, place: str) -> int:
             try:
                 inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=handle)
             except FileNotFoundError:
-                os.rename(make(os.path.join(place, ".new"), known.get(at)), name, dst_dir_fd=handle)
+                above = os.fstat(handle)
+                rights = known.get(at) or (above.st_uid, above.st_gid, above.st_mode & 0o777)
+                os.rename(make(os.path.join(place, ".new"), rights), name, dst_dir_fd=handle)
                 inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=handle)
         finally:
             os.close(handle)
@@ -184,4 +232,11 @@ def bring_back(config: dict, path: str, repository: int = 1) -> dict:
     save.make_directory(config["state"], *save.directories(config)[config["state"]])
     with common.alone(config, "files", save.WAIT):
         count = fill(config, path, repository)
+        found = records.look_through(config)
+    if found and found["without_file"]:
+        for one in found["missing"]:
+            common.say(one)
+        what = rules.attachments_named(found["without_file"], found["missing"], "whose files are in no backup")
+        raise rules.BackupError(f"{what}: add them again in the CRM, or delete them there")
     return {"changed": count > 0, "path": path, "restored": count}
+

@@ -16,6 +16,7 @@ import time
 import attachments
 import common
 import look
+import records
 import rules
 import save
 import tablespaces
@@ -433,6 +434,12 @@ def replace(config: dict, chosen: argparse.Namespace, steps: dict) -> tuple[dict
         start_crm(config, running)
     except NotUp as exc:
         complaints.append(f"{exc}; `crm-platform-backup undo` puts back what was there before")
+    # A rebuild installs the CRM later, and looks then.
+    found = records.look_through(config) if not chosen.new_cluster else None
+    if found and found["without_file"]:
+        for one in found["missing"]:
+            common.say(one)
+        complaints.append(f"there are {records.told(found)}")
     return reached, f"the database is restored, but {'; '.join(complaints)}" if complaints else ""
 
 

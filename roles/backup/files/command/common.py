@@ -45,6 +45,13 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def all_of(complaints: list[str]) -> str:
+    """Them in one line, as many as fit; the journal has all."""
+    for one in complaints if len(complaints) > 1 else []:
+        say(one)
+    return rules.listed(complaints)
+
+
 def read_config() -> dict:
     path = os.environ.get("CRM_PLATFORM_BACKUP_CONFIG", CONFIG)
     try:
@@ -62,7 +69,7 @@ def last_words(text: str) -> str:
     if rules.NOT_LATER.search(text):
         errors.append("the clock was put back: correct it, or wait until it is later than that label, which is a time in UTC")
     if errors:
-        return rules.in_short("; ".join(errors[:2]) + text[text.find("\n") :])
+        return rules.in_short(rules.listed(list(dict.fromkeys(errors))) + text[text.find("\n") :])
     return lines[-1] if lines else ""
 
 
@@ -108,7 +115,9 @@ def writes_second(config: dict) -> bool:
     return bool(config["second"]) and not kept_elsewhere(config)
 
 
-def pgbackrest(config: dict, command: str, *options: str, repository: int = 0, env: dict | None = None, **more) -> subprocess.CompletedProcess:
+def pgbackrest(
+    config: dict, command: str, *options: str, repository: int = 0, env: dict | None = None, level: str = "warn", **more
+) -> subprocess.CompletedProcess:
     """pgBackRest on one of the repositories, on all of them where none is named."""
     # pgBackRest names a set after the local time, and refuses one that is not later than the last: after summer time, for an hour.
     environment = {**os.environ, **(env or {}), "TZ": "UTC"}
@@ -124,7 +133,7 @@ def pgbackrest(config: dict, command: str, *options: str, repository: int = 0, e
                 environment["PGBACKREST_REPO1_CIPHER_PASS"] = rules.key_of(key_text(config), "sets")
         else:
             options = (*options, f"--repo={repository}")
-    words = ("pgbackrest", f"--stanza={config['stanza']}", "--log-level-console=warn", command, *options)
+    words = ("pgbackrest", f"--stanza={config['stanza']}", f"--log-level-console={level}", command, *options)
     if not keeps_for_others(config):
         return named_later(words, environment, "postgres", **more)
     # Locks and logs in the configuration are the server's, who is another user. Not every command knows these options.

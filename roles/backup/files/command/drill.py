@@ -14,9 +14,11 @@ import signal
 import time
 import typing as t
 
+import attachments
 import bring_back
 import common
 import look
+import records
 import rules
 import save
 import tablespaces
@@ -285,24 +287,36 @@ def prove(config: dict, entry: dict) -> None:
         time.sleep(TOLD)
         wrong = differences(before, after, restored, earlier, changed(config))
     if wrong:
-        raise rules.BackupError(f"the restored rows differ: {'; '.join(wrong[:5])}")
+        raise rules.BackupError(f"the restored rows differ: {common.all_of(wrong)}")
     entry.update(tables=len(restored), rows=sum(restored.values()))
     if config["crm"]:
         common.say("logging in")
         entry["parties"] = login(config)
     entry["rto"] = round(time.monotonic() - began, 2)
+    entry["attachments"] = attachments_saved(config)
     compare(config)
     stop(config, scratch, "fast")
     checksums(config, scratch, hidden)
     if common.controldata(config, scratch)["Database system identifier"] != common.controldata(config, data)["Database system identifier"]:
         raise rules.BackupError("what was restored is another cluster")
-    if common.kept_elsewhere(config):
-        # Its host reads it, by a timer of its own.
-        return
-    common.say("reading the repositories")
-    complaints = save.inspect(config)
-    if complaints:
-        raise rules.BackupError("; ".join(complaints))
+
+
+def attachments_saved(config: dict) -> dict | None:
+    """Those of the restored database that the newest backup of the files lacks, and those that are too new for it; None where the CRM is elsewhere."""
+    if not config["crm"] or not config["policy"]["files"]:
+        return None
+    common.say("comparing attachments")
+    try:
+        saved = attachments.newest(config, common.restic)
+    except rules.BackupError as exc:
+        # It says nothing of the database, and the state tells of it.
+        common.say(f"the backup of the files cannot be read: {exc}")
+        return None
+    found = records.compare(config, saved.files, look.moment(saved.time) if saved.time else 0, RUNTIME)
+    if found and found["not_saved"]:
+        for one in found["missing"]:
+            common.say(f"in no backup: {one}")
+    return found
 
 
 def own_places(config: dict, label: str) -> tuple[list[str], dict[str, str]]:
@@ -336,7 +350,7 @@ def compare(config: dict) -> None:
     ]
     done = common.as_postgres(*amcheck, check=False)
     if done.returncode:
-        raise rules.BackupError(f"pg_amcheck: {'; '.join(' '.join(line.split()) for line in (done.stdout + done.stderr).splitlines()[:3])}")
+        raise rules.BackupError(f"pg_amcheck: {common.all_of([' '.join(line.split()) for line in (done.stdout + done.stderr).splitlines()])}")
 
 
 def checksums(config: dict, directory: str, hidden: dict[str, str]) -> None:
@@ -368,22 +382,46 @@ def examine(config: dict, directory: str) -> dict:
 
 
 def drill(config: dict) -> dict:
-    """Prove the newest backup, write down how it went, and leave nothing behind."""
+    """Prove the newest backup, write down how it went, and leave nothing behind. Damage elsewhere in the repository is another result."""
     if not config["policy"]["database"]:
         raise rules.BackupError("there is no database on this host; run the drill on the database's host")
     try:
-        with common.alone(config, "drill", save.WAIT), common.recorded(config, "drill") as entry:
-            save.unfinished(config)
-            clean(config)
+        with common.alone(config, "drill", save.WAIT):
             try:
-                with reserved(config):
-                    prove(config, entry)
+                with common.recorded(config, "drill") as entry:
+                    save.unfinished(config)
+                    clean(config)
+                    try:
+                        with reserved(config):
+                            prove(config, entry)
+                    finally:
+                        clean(config)
             finally:
-                clean(config)
+                last = keep_in_history(config)
+            damage = damage_elsewhere(config)
     finally:
-        last = common.remembered(config, "runs.json", {}).get("drill")
-        history = common.remembered(config, "drills.json", [])
-        if last and (not history or history[-1]["began"] != last["began"]):
-            common.remember(config, "drills.json", [*history, last][-200:])
         look.write(config)
+    return {**last, "damage": damage}
+
+
+def keep_in_history(config: dict) -> dict:
+    """The last drill, which the history has from now on."""
+    last = common.remembered(config, "runs.json", {}).get("drill", {})
+    history = common.remembered(config, "drills.json", [])
+    if last and (not history or history[-1]["began"] != last["began"]):
+        common.remember(config, "drills.json", [*history, last][-200:])
     return last
+
+
+def damage_elsewhere(config: dict) -> str:
+    """What reading the repositories whole has found; it is recorded as a verification of its own."""
+    if common.kept_elsewhere(config):
+        # Its host reads it, by a timer of its own.
+        return ""
+    common.say("reading the repositories")
+    try:
+        save.read_whole(config)
+    except rules.BackupError as exc:
+        common.say(f"the restore is proved, and the repository has damage: {exc}")
+        return str(exc)
+    return ""

@@ -14,6 +14,7 @@ import stat
 import time
 
 import common
+import records
 import rules
 
 # Where Debian's node_exporter has its files.
@@ -194,6 +195,8 @@ def look(config: dict) -> dict:
         "runs": common.remembered(config, "runs.json", {}),
         "killed": killed(config),
         "drills": common.remembered(config, "drills.json", []),
+        "attachments": records.look_through(config),
+        "followed": common.remembered(config, "followed.json", {}),
         "since": since.get("time"),
         "resumed": since.get("resumed"),
         "timers": timers(config),
@@ -238,6 +241,7 @@ def state(config: dict) -> dict:
         "clients": {client: summed(one) for client, one in facts["clients"].items()},
         "second": summed_second(facts["second"]),
         "runs": facts["runs"],
+        "attachments": facts["attachments"],
         "drill": {"last": drills[-1] if drills else None, "history": drills[-20:]},
         "space": facts["space"],
         "key_exported": facts["key_exported"],
@@ -248,7 +252,8 @@ def state(config: dict) -> dict:
     if found is not None:
         sets = found["sets"]
         full, last = rules.newest(sets, "full"), rules.newest(sets)
-        first = rules.usable_from(sets, found.get("gap"), facts["resumed"] or 0)
+        broken = rules.unusable(sets, common.remembered(config, "aside.json", []))
+        first = rules.usable_from([one for one in sets if one.label not in broken], found.get("gap"), facts["resumed"] or 0)
         archived = (found["archiver"] or {}).get("last_archived")
         result["database"] = {
             "sets": [one.shown() for one in sets],

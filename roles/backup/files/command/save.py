@@ -23,6 +23,8 @@ import look
 import rules
 
 WAIT = 3600
+# What each file begins with that pgBackRest has encrypted.
+ENCRYPTED = b"Salted__"
 # A step of the setup; and the seconds after which a segment of the log has come that another one has overtaken.
 AFTER_A_GAP, OVERTAKEN = "backup after a gap in the log", 2
 
@@ -485,12 +487,13 @@ def unlocked(config: dict, *words: str, client: str) -> None:
 
 
 def save_files(config: dict, kind: str) -> dict:
-    paths = [path for path in config["files"] if os.path.exists(path)]
+    paths, began = [path for path in config["files"] if os.path.exists(path)], time.time()
     excluded = [word for path in config["files_exclude"] for word in ("--exclude", path)]
     common.say(f"backup of {', '.join(paths)}")
     common.restic(config, "unlock", check=False)
     done = common.patient_restic(config, "backup", "--json", "--host", config["name"], "--tag", kind, *excluded, "--", *paths)
     summary = next(one for one in map(json.loads, reversed(done.stdout.splitlines())) if one.get("message_type") == "summary")
+    common.remember(config, "followed.json", {"saved": began})
     if not common.kept_elsewhere(config):
         expire(config, kind)
     return {
@@ -554,37 +557,64 @@ def verify(config: dict) -> dict:
     if common.kept_elsewhere(config):
         raise rules.BackupError(f"the repository is on {config['peer']['host']}; verify it there")
     try:
-        with common.alone(config, "verify", WAIT), common.recorded(config, "verify"):
-            complaints = inspect(config)
-            if complaints:
-                raise rules.BackupError("; ".join(complaints))
+        with common.alone(config, "verify", WAIT):
+            read_whole(config)
     finally:
         look.write(config)
     return {"complaints": []}
 
 
+def read_whole(config: dict) -> None:
+    """Read the repositories, and record that; BackupError with all that is wrong."""
+    with common.recorded(config, "verify"):
+        complaints = inspect(config)
+        if complaints:
+            raise rules.BackupError(common.all_of(complaints))
+
+
 def inspect(config: dict) -> list[str]:
     """Complaints about the repositories of database and files, remembered as well."""
-    complaints = []
+    complaints, damaged = [], {}
     if config["policy"]["sets"]:
-        complaints += inspect_sets(config, 1)
+        damaged = headless(config)
+        complaints += [f"database: {rules.damage(path, what)}" for path, what in damaged.items()]
+        found, named = inspect_sets(config, 1)
+        complaints += [one for one in found if one not in complaints]
+        damaged.update(named)
         complaints += [f"database: {one}" for one in unverified(config)]
     for client in config["clients"] or [""]:
         done = common.patient_restic(config, "check", "--read-data", check=False, client=client)
         if done.returncode:
             complaints.append(f"files{' of ' + client if client else ''}: {common.last_words(done.stderr)}")
-    common.remember(config, "verify.json", {"time": int(time.time()), "complaints": complaints})
+    common.remember(config, "verify.json", {"time": int(time.time()), "complaints": complaints, "segments": rules.segments_of(damaged)})
     if common.writes_second(config):
         common.remember(config, "second.json", {**common.remembered(config, "second.json", {}), "complaints": inspect_second(config)})
     return complaints
 
 
-def inspect_sets(config: dict, repository: int) -> list[str]:
-    done = common.pgbackrest(config, "verify", "--output=text", "--verbose", check=False, repository=repository)
-    complaints = [f"database: {one}" for one in rules.verified(done.stdout)]
+def inspect_sets(config: dict, repository: int) -> tuple[list[str], dict[str, str]]:
+    """(complaints, {damaged file: what is wrong with it}). What names the files pgBackRest calls information."""
+    done = common.pgbackrest(config, "verify", "--output=text", "--verbose", check=False, repository=repository, level="info")
+    complaints = [f"database: {one}" for one in rules.verified(done.stdout, repository)]
     if done.returncode:
         complaints.append(f"database: {common.last_words(done.stderr + done.stdout)}")
-    return complaints
+    return complaints, rules.damaged_files(done.stdout)
+
+
+def headless(config: dict) -> dict[str, str]:
+    """{segment of the log: what is wrong with it} of those that do not begin as what is encrypted does: pgBackRest ends at such a one and names none."""
+    archive, found = pathlib.Path(config["repository"], "database", "archive", config["stanza"]), {}
+    for path in sorted(archive.glob("*/*/*-*")):
+        if rules.SEGMENT.fullmatch(path.name):
+            try:
+                with path.open("rb") as file:
+                    begins = file.read(len(ENCRYPTED))
+            except FileNotFoundError:
+                # Expired meanwhile.
+                continue
+            if begins != ENCRYPTED:
+                found[str(path.relative_to(archive))] = "invalid header"
+    return found
 
 
 def inspect_second(config: dict) -> list[str]:
@@ -593,7 +623,7 @@ def inspect_second(config: dict) -> list[str]:
     try:
         common.reach_second(config)
         if config["policy"]["sets"]:
-            complaints += inspect_sets(config, 2)
+            complaints += inspect_sets(config, 2)[0]
         for client in config["clients"] or [""]:
             done = common.restic_second(config, "check", "--read-data", check=False, client=client)
             if done.returncode:
