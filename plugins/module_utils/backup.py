@@ -313,10 +313,11 @@ def damage(path: str, what: str, repository: int = 1) -> str:
     return f"{path}: {what}; when a later full set is there, `crm-platform-backup set-aside {match[1]}` takes this segment of the log out"
 
 
-def verified(text: str, repository: int = 1) -> list[str]:
-    """Complaints of `pgbackrest verify --output=text --verbose`, whose exit code is 0 on damage as well; what it names comes first."""
-    states, complaints, subject = 0, [damage(path, what, repository) for path, what in damaged_files(text).items()], ""
-    for line in text.splitlines():
+def verified(text: str) -> list[str]:
+    """Complaints of `pgbackrest verify --output=text --verbose`, whose exit code is 0 on damage as well. Without the files: see damaged_files."""
+    states, complaints, subject = 0, [], ""
+    # The same is among the information before it, where it cannot be told apart.
+    for line in text[text.rfind("\nstanza:") + 1 :].splitlines():
         words = line.strip()
         subject = words.split(",")[0] if words.startswith(("backup:", "archiveId:")) else subject
         match = re.search(r"\bstatus: *(\w+)", words)
@@ -328,7 +329,9 @@ def verified(text: str, repository: int = 1) -> list[str]:
                 complaints.append(f"{subject or 'the repository'}: {count} x {word}")
     if not states:
         complaints.append("the verification said nothing")
-    return list(dict.fromkeys(complaints))
+    # That something is wrong needs no word beside what it is.
+    told = [one for one in complaints if not one.startswith("the repository: status:")]
+    return list(dict.fromkeys(told or complaints))
 
 
 def history_complaint(name: str, text: str) -> str:
@@ -536,7 +539,8 @@ def run_problems(facts: dict) -> list[dict]:
     """Of the runs: the last of each kind failed, or was killed."""
     found = []
     for kind, last in sorted(facts["runs"].items()):
-        if kind != "drill" and not last["ok"]:
+        # What a restore lacks of the attachments is told as long as it lacks it, and by its own name.
+        if kind != "drill" and not last["ok"] and last.get("lacks") != ["attachments"]:
             found.append(problem("run", f"the last {kind} failed at {utc(last['ended'])}: {last['error']}"))
     for one in facts["killed"]:
         found.append(problem("run", f"the {one['kind']} that began at {utc(one['began'])} was killed; run it again"))
@@ -579,7 +583,7 @@ def attachment_problems(facts: dict, now: float) -> list[dict]:
     here, drills = facts.get("attachments") or {}, facts["drills"]
     proved = (drills[-1].get("attachments") or {}) if drills else {}
     if here.get("without_file"):
-        found.append(problem("attachments", f"{attachments_named(here['without_file'], here['missing'], 'without their files')}; {CURE_ATTACHMENTS}"))
+        found.append(problem("attachments", f"{attachments_named(here['without_file'], here['missing'], 'without a file')}; {CURE_ATTACHMENTS}"))
     if proved.get("not_saved"):
         what = attachments_named(proved["not_saved"], proved["missing"], "that the newest backup of the files lacked at the last drill")
         found.append(problem("attachments", f"{what}; when they are saved, or deleted in the CRM, run the drill again"))

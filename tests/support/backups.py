@@ -37,6 +37,12 @@ def state(server):
     return command(server, "status")
 
 
+def health(server, check):
+    """One check of the health check's area backup."""
+    found = json.loads(server.host.run("crm-platform-health", "--area", "backup", "--json", "--no-write", check=False).stdout)["results"]
+    return next(one for one in found if one["check"] == check)
+
+
 def problems(server):
     return {one["check"] for one in state(server)["problems"]}
 

@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import time
+from pathlib import Path
 
 import pytest
-from backups import COMMAND, REPOSITORY, command, parties, problems, problems_kept, state
+from backups import COMMAND, REPOSITORY, command, now, parties, problems, problems_kept, state
+
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "backup.md"
 
 # As many as one wants to wait for: CRM_BACKUP_KILLS=10 CRM_BACKUP_FLIPS=20.
 KILLS = int(os.environ.get("CRM_BACKUP_KILLS", "2"))
@@ -117,4 +121,51 @@ def test_each_flipped_byte_in_the_repository_is_found(undone):
         assert said.get("failed"), f"{path} at {place}, seed {seed}"
         assert "verify" in problems_kept(undone)
     command(undone, "verify")
+    assert problems(undone) == set()
+
+
+def test_a_damaged_segment_leaves_the_drill_proved_and_the_printed_cure_ends_it(undone):
+    switch = "SELECT pg_walfile_name(pg_switch_wal())"
+    archive = f"{REPOSITORY}/database/archive/crm/15-1/0000000100000000"
+
+    def stored(segment):
+        return undone.host.sh(f"ls {archive}/{segment}-* 2> /dev/null || true").strip()
+
+    names, moment = [], ""
+    for number in range(3):
+        undone.platform.sql(f"CREATE TABLE public.damage_{number} AS SELECT 1 AS one")
+        if number == 0:
+            moment = now(undone)
+            undone.platform.sql("CREATE TABLE public.after_moment AS SELECT 1 AS one")
+        names.append(undone.platform.sql(switch))
+        undone.host.wait_for("the segment to be stored", lambda: stored(names[-1]), 60)
+    between = now(undone)
+    # The middle one by a byte, the next by its header, at which pgBackRest's own verification ends.
+    flip(undone, stored(names[1]), 100)
+    flip(undone, stored(names[2]), 3)
+    said = command(undone, "verify", check=False)
+    assert names[1] in said["error"] and names[2] in said["error"], said
+    # A damaged one, and a later full set: else it stays.
+    assert "backup full" in command(undone, "set-aside", names[1], check=False)["error"]
+    assert names[0] in command(undone, "set-aside", names[0], check=False)["error"] and stored(names[0])
+    # Two results: the restore is proved, and the repository has damage.
+    said = command(undone, "drill")
+    assert said["ok"] and names[1] in said["damage"] and names[2] in said["damage"], said
+    found = state(undone)
+    assert {one["check"] for one in found["problems"]} == {"verify", "run"} and found["drill"]["last"]["ok"]
+    (block,) = [one for one in re.findall(r"```sh\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL) if "set-aside" in one]
+    lines = [line for line in block.splitlines() if not line.startswith("#")]
+    for segment in names[1:]:
+        for line in lines:
+            undone.host.run(*re.sub(r"[0-9A-F]{24}", segment, line).split(), check=line != lines[-1] or segment == names[-1])
+    assert problems(undone) == set()
+    assert command(undone, "drill")["damage"] == "" and not stored(names[1]) and not stored(names[2]) and stored(names[0])
+    # What is before the gap can be brought back, and what is in it cannot.
+    said = command(undone, "restore", "--confirm", "crm", "--time", between, check=False)
+    assert "recovery ended before" in said["error"], said
+    command(undone, "restore", "--confirm", "crm", "--time", moment)
+    tables = undone.platform.sql("SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_class WHERE relname ~ '^damage_'")
+    assert tables == "damage_0", tables
+    command(undone, "undo")
+    undone.platform.sql("DROP TABLE after_moment, damage_0, damage_1, damage_2")
     assert problems(undone) == set()

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import base64
+import os
+import time
 
-from backups import COMMAND, DATA, command, now, parties, problems, state
+from backups import COMMAND, DATA, REPOSITORY, command, health, now, parties, problems, state
 
 
 def test_a_dropped_table_comes_back_with_every_acknowledged_row_and_none_after(undone):
@@ -165,6 +167,73 @@ def test_attachments_that_are_missing_come_back_and_no_other_is_touched(undone):
     assert undone.host.read(lost) == "attachment lost"
     assert undone.host.sh(f"stat -c '%n %U:%G %a' {lost} $(dirname {lost})") == rights
     assert not undone.host.sh("ls -A /var/lib/crm-platform/backup | grep attachments || true")
+
+
+def attach(server, name):
+    """A new attachment of a new party; its number."""
+    client = server.platform.login()
+    party = client.create_party("With attachments")
+    data = {"__class__": "bytes", "base64": base64.b64encode(f"attachment {name}".encode()).decode()}
+    (number,) = client.call("model.ir.attachment.create", [{"name": name, "resource": f"party.party,{party}", "data": data}], {})
+    return number
+
+
+def file_of(server, name):
+    return server.host.sh(f"grep -rl 'attachment {name}' /var/lib/crm-platform/data").strip()
+
+
+def test_an_attachment_without_its_file_is_counted_and_named_until_it_is_cured(undone):
+    command(undone, "backup", "incr")
+    number = attach(undone, "after the last saving")
+    name = f"(ir.attachment,{number})"
+    undone.host.run("rm", file_of(undone, "after the last saving"))
+    found = state(undone)
+    # Told, and no reason not to rely on the backups.
+    assert found["ok"] and found["attachments"]["without_file"] == 1 and name in found["attachments"]["missing"][0], found["attachments"]
+    one = health(undone, "backup_attachments")
+    assert one["status"] == "critical" and name in one["message"] and "files --path" in one["cure"], one
+    assert name in command(undone, "attachments")["message"]
+    # What is too new for the last saving is no fault of it; the same an hour later is one.
+    said = command(undone, "drill")
+    assert said["ok"] and (said["attachments"]["newer"], said["attachments"]["not_saved"]) == (1, 0), said
+    undone.platform.sql(f"UPDATE ir_attachment SET create_date = create_date - interval '1 hour', write_date = NULL WHERE id = {number}")
+    said = command(undone, "drill")
+    assert said["ok"] and said["attachments"]["not_saved"] == 1 and name in said["attachments"]["missing"][0], said
+    outcome = undone.run(playbook="crm.platform.restore_drill")
+    assert outcome.rc != 0 and "the restore is proved" in outcome.failure and name in outcome.failure, outcome.failure
+    # A restore is done, and tells at its end what has no file.
+    outcome = undone.run(playbook="crm.platform.restore", backup_restore_confirm="crm")
+    assert outcome.rc != 0 and "the database is restored, but" in outcome.failure and name in outcome.failure, outcome.failure
+    assert name in command(undone, "files", "--path", "/var/lib/crm-platform/data", check=False)["error"]
+    command(undone, "forget")
+    undone.platform.login().call("model.ir.attachment.delete", [number], {})
+    assert command(undone, "drill")["attachments"]["not_saved"] == 0
+    assert problems(undone) == set() and health(undone, "backup_attachments")["status"] == "ok"
+
+
+def test_new_attachments_are_saved_in_time_and_what_is_gone_of_them_comes_back_from_an_earlier_saving(undone):
+    undone.host.sh("rm -rf /run/systemd/system/crm-platform-backup-attachments.timer.d; systemctl daemon-reload")
+    undone.host.sh("systemctl restart crm-platform-backup-attachments.timer")
+    number, began = attach(undone, "soon saved"), time.monotonic()
+    path = file_of(undone, "soon saved")
+    files = f"restic --no-cache --no-lock -r {REPOSITORY}/files --password-file /etc/crm-platform/secrets/backup_key"
+    undone.host.wait_for("the attachment to be saved", lambda: path in undone.host.sh(f"{files} ls latest {path}"), 300)
+    print(f"saved after {time.monotonic() - began:.0f} s")
+    undone.host.sh("systemctl stop crm-platform-backup-attachments.timer")
+    command(undone, "follow")
+    assert command(undone, "follow") == {"changed": False}
+    # A deleted file is no reason to save; in the newest saving after that it is missing, and is to be had all the same.
+    undone.host.run("rm", "-r", os.path.dirname(os.path.dirname(path)))
+    assert command(undone, "follow") == {"changed": False}
+    attach(undone, "another")
+    assert command(undone, "follow")["changed"] and path not in undone.host.sh(f"{files} ls latest {path} || true")
+    assert [one["check"] for one in state(undone)["problems"]] == ["attachments"]
+    assert command(undone, "files", "--path", "/var/lib/crm-platform/data")["restored"] == 1
+    assert undone.host.read(path) == "attachment soon saved"
+    assert undone.host.sh(f"stat -c '%U %a' {os.path.dirname(path)}") == undone.host.sh(f"stat -c '%U %a' {os.path.dirname(file_of(undone, 'another'))}")
+    found = undone.platform.login().call("model.ir.attachment.read", [number], ["data"], {})
+    assert "soon saved" in base64.b64decode(found[0]["data"]["base64"]).decode() and problems(undone) == set()
+    undone.host.sh("systemctl start crm-platform-backup-attachments.timer")
 
 
 def test_after_a_power_cut_nothing_starts_on_data_that_is_half_restored(undone):

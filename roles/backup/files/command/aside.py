@@ -32,14 +32,15 @@ def set_aside(config: dict, segment: str) -> dict:
     try:
         with common.alone(config, "set-aside", save.WAIT):
             path = damaged(config, segment)
-            sets, stored = rules.sets_of(common.stanza(config)), path.stat().st_mtime
+            stored, name = path.stat().st_mtime, path.parent.parent.name
+            sets = rules.sets_of(common.stanza(config))
             if not rules.later_full(segment, stored, sets):
                 raise rules.BackupError(f"no full set was made after {segment}: first `crm-platform-backup backup full`")
             lost, before = rules.lost_without(segment, stored, sets), stored_before(path)
             # Known first: whatever cuts this off, the sets that need it are not taken for whole.
-            known = common.remembered(config, "aside.json", [])
-            common.remember(config, "aside.json", sorted({*known, segment}))
-            target = os.path.join(place(config), path.parent.parent.name, path.name)
+            known = common.remembered(config, "aside.json", {})
+            common.remember(config, "aside.json", {**known, name: sorted({*known.get(name, []), segment})})
+            target = os.path.join(place(config), name, path.name)
             os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
             shutil.move(path, target)
     finally:

@@ -236,7 +236,7 @@ def bring_back(config: dict, path: str, repository: int = 1) -> dict:
     if found and found["without_file"]:
         for one in found["missing"]:
             common.say(one)
-        what = rules.attachments_named(found["without_file"], found["missing"], "whose files are in no backup")
+        what = rules.attachments_named(found["without_file"], found["missing"], "whose file is in no backup")
         raise rules.BackupError(f"{what}: add them again in the CRM, or delete them there")
     return {"changed": count > 0, "path": path, "restored": count}
 

@@ -144,6 +144,8 @@ def plan(config: dict, chosen: argparse.Namespace) -> dict:
     if not chosen.new_cluster:
         save.check_system(config, stanza, chosen.repository, cut_off.get("system", ""))
     sets = rules.sets_of(stanza, chosen.repository)
+    broken = common.broken(config, stanza, sets) if chosen.repository == 1 else []
+    sets = [one for one in sets if one.label not in broken]
     if chosen.timeline:
         timeline, history = chosen.timeline, {}
     elif cut_off:
@@ -220,7 +222,8 @@ def restore(config: dict, chosen: argparse.Namespace) -> dict:
                         "seconds": round(time.monotonic() - began, 1),
                     }
                     if undone:
-                        raise Unfinished(undone)
+                        entry["lacks"] = sorted({what for what, dummy in undone})
+                        raise Unfinished(f"the database is restored, but {'; '.join(how for dummy, how in undone)}")
         except Unfinished as exc:
             unfinished = exc
         # On its new timeline nothing was saved yet.
@@ -372,8 +375,8 @@ def take_over(config: dict, chosen: argparse.Namespace) -> bool:
     return True
 
 
-def replace(config: dict, chosen: argparse.Namespace, steps: dict) -> tuple[dict, str]:
-    """Stop, put the old data aside, restore, replay, start; or put the old data back. (The point reached, what is not done beside it.)"""
+def replace(config: dict, chosen: argparse.Namespace, steps: dict) -> tuple[dict, list[tuple[str, str]]]:
+    """Stop, put the old data aside, restore, replay, start; or put the old data back. (The point reached, [what lacks beside it, and how].)"""
     data, unit = config["cluster"]["data"], config["cluster"]["unit"]
     running = [name for name in CRM_UNITS if common.run("systemctl", "is-active", name, check=False).stdout.strip() == "active"]
     # Of a restore that was cut off, or left a database that does not start, the CRM is still stopped.
@@ -429,18 +432,18 @@ def replace(config: dict, chosen: argparse.Namespace, steps: dict) -> tuple[dict
             attachments.fill(config, repository=chosen.repository)
         except (rules.BackupError, OSError, ValueError) as exc:
             again = f"crm-platform-backup files --path {config['attachments']}" + (" --repository 2" if chosen.repository == 2 else "")
-            complaints.append(f"attachments are missing ({exc}): `{again}` brings them back")
+            complaints.append(("attachments", f"attachments are missing ({exc}): `{again}` brings them back"))
     try:
         start_crm(config, running)
     except NotUp as exc:
-        complaints.append(f"{exc}; `crm-platform-backup undo` puts back what was there before")
+        complaints.append(("CRM", f"{exc}; `crm-platform-backup undo` puts back what was there before"))
     # A rebuild installs the CRM later, and looks then.
     found = records.look_through(config) if not chosen.new_cluster else None
     if found and found["without_file"]:
         for one in found["missing"]:
             common.say(one)
-        complaints.append(f"there are {records.told(found)}")
-    return reached, f"the database is restored, but {'; '.join(complaints)}" if complaints else ""
+        complaints.append(("attachments", f"there are {records.told(found)}"))
+    return reached, complaints
 
 
 def replay(config: dict) -> dict:

@@ -177,6 +177,11 @@ def stanza(config: dict, repository: int = 1) -> dict:
     return rules.stanza_of(json.loads(said), config["stanza"], repository)
 
 
+def broken(config: dict, stanza: dict, sets: list) -> list[str]:
+    """Labels of the sets that need a segment of the log which was set aside."""
+    return rules.unusable(sets, remembered(config, "aside.json", {}).get(rules.archive_of(stanza)["id"], []))
+
+
 def from_repository(config: dict, repository: int, data: str = "") -> list[str]:
     """Options of a restore that takes sets and log from one repository: where the other is dead, each segment would wait for it.
 

@@ -31,6 +31,7 @@ def database(config: dict) -> dict:
     try:
         stanza = common.stanza(config)
         found.update(sets=rules.sets_of(stanza), archive=rules.archive_of(stanza), system=rules.system_of(stanza), gap=gap(config, stanza))
+        found["broken"] = common.broken(config, stanza, found["sets"])
     except (rules.BackupError, ValueError, KeyError) as exc:
         found["error"] = f"the repository of the database: {exc}"
     return found
@@ -252,8 +253,7 @@ def state(config: dict) -> dict:
     if found is not None:
         sets = found["sets"]
         full, last = rules.newest(sets, "full"), rules.newest(sets)
-        broken = rules.unusable(sets, common.remembered(config, "aside.json", []))
-        first = rules.usable_from([one for one in sets if one.label not in broken], found.get("gap"), facts["resumed"] or 0)
+        first = rules.usable_from([one for one in sets if one.label not in found.get("broken", [])], found.get("gap"), facts["resumed"] or 0)
         archived = (found["archiver"] or {}).get("last_archived")
         result["database"] = {
             "sets": [one.shown() for one in sets],

@@ -116,7 +116,7 @@ def told(found: dict | None) -> str:
     """In one line, with the cure; '' where all is well."""
     if not found or not found["without_file"]:
         return ""
-    return f"{rules.attachments_named(found['without_file'], found['missing'], 'without their files')}; {rules.CURE_ATTACHMENTS}"
+    return f"{rules.attachments_named(found['without_file'], found['missing'], 'without a file')}; {rules.CURE_ATTACHMENTS}"
 
 
 def compare(config: dict, saved: dict, moment: float, socket: str) -> dict | None:

@@ -23,6 +23,8 @@ import look
 import rules
 
 WAIT = 3600
+# What is younger is kept beside restic's periods: an attachment that came and was lost within an hour is in one of these.
+YOUNG = "6h"
 # What each file begins with that pgBackRest has encrypted.
 ENCRYPTED = b"Salted__"
 # A step of the setup; and the seconds after which a segment of the log has come that another one has overtaken.
@@ -519,7 +521,7 @@ def forget_words(config: dict, kind: str) -> list[str]:
     keep = [word for name, count in config["files_keep"].items() for word in (f"--keep-{name}", str(count))]
     # Pruning reads and writes much; it goes with the full backup.
     # By restic's own grouping the snapshots of an earlier set of paths would be kept for ever; other hosts' are not touched.
-    return ["forget", "--quiet", "--group-by", "host", *keep, *(["--prune"] if kind == "full" else [])]
+    return ["forget", "--quiet", "--group-by", "host", "--keep-within", YOUNG, *keep, *(["--prune"] if kind == "full" else [])]
 
 
 def expire_now(config: dict) -> dict:
@@ -576,11 +578,9 @@ def inspect(config: dict) -> list[str]:
     """Complaints about the repositories of database and files, remembered as well."""
     complaints, damaged = [], {}
     if config["policy"]["sets"]:
-        damaged = headless(config)
-        complaints += [f"database: {rules.damage(path, what)}" for path, what in damaged.items()]
         found, named = inspect_sets(config, 1)
-        complaints += [one for one in found if one not in complaints]
-        damaged.update(named)
+        damaged = {**headless(config), **named}
+        complaints += [f"database: {rules.damage(path, what)}" for path, what in sorted(damaged.items())] + found
         complaints += [f"database: {one}" for one in unverified(config)]
     for client in config["clients"] or [""]:
         done = common.patient_restic(config, "check", "--read-data", check=False, client=client)
@@ -595,7 +595,7 @@ def inspect(config: dict) -> list[str]:
 def inspect_sets(config: dict, repository: int) -> tuple[list[str], dict[str, str]]:
     """(complaints, {damaged file: what is wrong with it}). What names the files pgBackRest calls information."""
     done = common.pgbackrest(config, "verify", "--output=text", "--verbose", check=False, repository=repository, level="info")
-    complaints = [f"database: {one}" for one in rules.verified(done.stdout, repository)]
+    complaints = [f"database: {one}" for one in rules.verified(done.stdout)]
     if done.returncode:
         complaints.append(f"database: {common.last_words(done.stderr + done.stdout)}")
     return complaints, rules.damaged_files(done.stdout)
@@ -623,7 +623,8 @@ def inspect_second(config: dict) -> list[str]:
     try:
         common.reach_second(config)
         if config["policy"]["sets"]:
-            complaints += inspect_sets(config, 2)[0]
+            found, damaged = inspect_sets(config, 2)
+            complaints += [f"database: {rules.damage(path, what, 2)}" for path, what in sorted(damaged.items())] + found
         for client in config["clients"] or [""]:
             done = common.restic_second(config, "check", "--read-data", check=False, client=client)
             if done.returncode:
