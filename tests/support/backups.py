@@ -40,7 +40,7 @@ def state(server):
 def health(server, check):
     """One check of the health check's area backup."""
     found = json.loads(server.host.run("crm-platform-health", "--area", "backup", "--json", "--no-write", check=False).stdout)["results"]
-    return next(one for one in found if one["check"] == check)
+    return next(one for one in found if one["id"] == check)
 
 
 def problems(server):
