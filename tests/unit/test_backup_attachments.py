@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT / "roles/backup/files/command"))
 
 import attachments  # pylint: disable=wrong-import-position
 import common  # pylint: disable=wrong-import-position
+import records  # pylint: disable=wrong-import-position
 
 
 class Saved:
@@ -27,6 +28,9 @@ class Saved:
 
     def __init__(self, root, monkeypatch):
         self.root, self.files, self.damaged, self.restores = root, {}, set(), []
+        # {snapshot: files} of earlier ones.
+        self.earlier: dict[str, dict] = {}
+        self.finds: list[tuple] = []
         (root.parent / "state").mkdir()
         root.mkdir()
         self.config = {"attachments": str(root), "state": str(root.parent / "state"), "name": "h", "second": {}, "mode": "own", "crm": ""}
@@ -44,12 +48,18 @@ class Saved:
             lines += [{"type": "dir", "path": one, "mode": 2**31 + 0o750, **me} for one in sorted(directories)]
             lines += [{"type": "file", "path": self.path(name), "size": len(text), "mode": 0o640, **me} for name, text in self.files.items()]
             return types.SimpleNamespace(returncode=0, stdout="\n".join(map(json.dumps, lines)), stderr="")
-        assert words[:3] == ("--no-lock", "restore", "abc")
+        if "find" in words:
+            self.finds.append(words[words.index("--host") + 2 :])
+            hits = {one: [{"path": self.path(name), "size": 1} for name in files if os.path.basename(name) in words] for one, files in self.earlier.items()}
+            answer = [{"matches": found, "hits": len(found), "snapshot": one} for one, found in hits.items() if found]
+            return types.SimpleNamespace(returncode=0, stdout=json.dumps(answer), stderr="")
+        assert words[:2] == ("--no-lock", "restore")
+        files = self.files if words[2] == "abc" else self.earlier[words[2]]
         target, included = words[words.index("--target") + 1], [words[place + 1] for place, word in enumerate(words) if word == "--include"]
         assert os.stat(target).st_mode & 0o777 == 0o700
         self.restores.append(included)
         failed = False
-        for name, text in self.files.items():
+        for name, text in files.items():
             if any(f"{self.path(name)}/".startswith(f"{one}/") for one in included):
                 path = pathlib.Path(target + self.path(name))
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,6 +126,31 @@ def test_no_link_of_the_crm_leads_out(saved, tmp_path):
     with pytest.raises(rules.BackupError, match="crm/a"):
         attachments.fill(saved.config)
     assert os.listdir(tmp_path / "elsewhere") == [] and (saved.root / "crm2/a").read_text() == "2"
+
+
+def test_what_the_newest_backup_has_not_any_more_comes_from_an_earlier_one(saved, monkeypatch):
+    saved.files = {"crm/aa/bb/aabb-1": "newest"}
+    saved.earlier = {"old": {"crm/cc/dd/ccdd-2": "deleted since", "crm/ee/ff/eeff-3": "not wanted"}, "older": {"crm/cc/dd/ccdd-2": "deleted since"}}
+    lost = {saved.path(name): None for name in ("crm/cc/dd/ccdd-2", "crm/00/11/0011-4")}
+    monkeypatch.setattr(records, "missing", lambda config: {path: one for path, one in lost.items() if not os.path.exists(path)})
+    saved.root.chmod(0o751)
+    assert attachments.fill(saved.config) == 2
+    assert (saved.root / "crm/cc/dd/ccdd-2").read_text() == "deleted since" and not (saved.root / "crm/ee").exists()
+    # No newer backup tells the rights of its directory: those of the one above are the CRM's.
+    assert oct(os.stat(saved.root / "crm/cc/dd").st_mode & 0o777) == oct(os.stat(saved.root / "crm").st_mode & 0o777)
+    # What no backup has is asked for once more, and harms nothing.
+    assert attachments.fill(saved.config) == 0 and saved.finds[-1] == ("0011-4",)
+    del lost[saved.path("crm/00/11/0011-4")]
+    finds = len(saved.finds)
+    assert attachments.fill(saved.config) == 0 and len(saved.finds) == finds
+
+
+def test_all_that_cannot_be_had_are_named(saved):
+    saved.files = {f"crm/{number}": "text" for number in range(9)}
+    saved.damaged = set(saved.files) - {"crm/0"}
+    with pytest.raises(rules.BackupError, match="missing 8 could not be had: 8: ") as failure:
+        attachments.fill(saved.config)
+    assert all(f"crm/{number}: Fatal" in str(failure.value) for number in range(1, 9))
 
 
 def test_no_room_is_told_before(saved, monkeypatch):

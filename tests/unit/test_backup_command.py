@@ -18,7 +18,7 @@ import pytest
 from ansible_collections.crm.platform.plugins.module_utils import backup as rules
 from conftest import ROOT
 
-PARTS = ("common", "look", "save", "bring_back", "drill", "__main__")
+PARTS = ("common", "look", "save", "records", "attachments", "follow", "aside", "bring_back", "drill", "__main__")
 NOW = 1_800_000_000
 
 
