@@ -66,7 +66,8 @@ def normalise(spec: dict) -> dict:
 
     :param spec: ``path`` (absolute), ``state`` (one of :data:`STATES`),
         ``content`` (text, for a file), ``target`` (for a link), ``owner``,
-        ``group`` (names or numbers), ``mode`` (octal text), ``secret``.
+        ``group`` (names or numbers), ``mode`` (octal text), ``secret``,
+        ``keep`` (where a copy of what is replaced or removed goes).
     :returns: a copy with ``mode`` as a number.
     :raises FilesError: naming the path and the cure.
     """
@@ -134,6 +135,24 @@ def lookup_gid(group: str) -> int | None:
         return grp.getgrnam(group).gr_gid
     except KeyError:
         return None
+
+
+def kept_path(spec: dict, current: Current) -> str:
+    """Where the copy of what stands at a path goes, or is already; '' where none is asked for or nothing stands there."""
+    if not spec.get("keep") or current.kind not in ("file", "link"):
+        return ""
+    number, path = 1, spec["keep"]
+    while True:
+        there = read_current(path)
+        if there.kind == "absent" or there[:3] == current[:3]:
+            return path
+        number, path = number + 1, f"{spec['keep']}.{number}"
+
+
+def kept(steps: t.Iterable[Step]) -> dict[str, str]:
+    """{path: copy} of what the steps replace or remove and keep."""
+    found = {step.path: kept_path(step.spec, read_current(step.path)) for step in steps}
+    return {path: copy for path, copy in found.items() if copy}
 
 
 def _text(content: bytes) -> str:
@@ -245,6 +264,7 @@ class Transaction:
             if state == "directory":
                 continue
             self._remember(step.path)
+            self._keep(step)
             if state == "absent":
                 if os.path.isdir(step.path) and not os.path.islink(step.path):
                     os.rmdir(step.path)
@@ -294,6 +314,22 @@ class Transaction:
         staged = _staged_name(spec["path"])
         _write_file(staged, spec["content"].encode("utf-8"), *_ids(spec), spec["mode"])
         return staged
+
+    def _keep(self, step: Step) -> None:
+        current = read_current(step.path)
+        path = kept_path(step.spec, current)
+        if not path or read_current(path).kind != "absent":
+            return
+        parent = os.path.dirname(path)
+        if not os.path.isdir(parent):
+            os.mkdir(parent)
+            os.chmod(parent, 0o755)
+            self._undo.append(lambda: os.rmdir(parent))
+        self._undo.append(lambda: _unlink(path))
+        if current.kind == "link":
+            os.symlink(current.target, path)
+        else:
+            _write_file(path, current.content, current.uid, current.gid, current.mode)
 
     def _remember(self, path: str) -> None:
         current = read_current(path)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import typing as t
@@ -85,6 +86,19 @@ def clusters(place: str) -> list[str]:
         for name in sorted(os.listdir(os.path.join(place, version))) if os.path.isdir(os.path.join(place, version)) else []:
             if os.path.isdir(os.path.join(place, version, name, "conf.d")):
                 found.append(f"{version}/{name}")
+    return found
+
+
+def untouched(conffiles: str, paths: t.Iterable[str]) -> list[str]:
+    """Those of the files that are as a package brought them, links followed: dpkg's field Conffiles has the sums."""
+    sums = {words[0]: words[1] for words in (line.split() for line in conffiles.splitlines()) if len(words) > 1}
+    found = []
+    for path in paths:
+        real = os.path.realpath(path)
+        if real in sums and os.path.isfile(real):
+            with open(real, "rb") as stream:
+                if hashlib.md5(stream.read(), usedforsecurity=False).hexdigest() == sums[real]:
+                    found.append(path)
     return found
 
 

@@ -57,6 +57,12 @@ options:
         description: Leave the content out of the diff.
         type: bool
         default: false
+      keep:
+        description:
+          - Absolute path of a copy of the file or link that is replaced or removed; a number is added where another one is there already.
+          - Its directory is made where it is missing.
+        type: path
+        version_added: 0.2.0
       validate:
         description:
           - A command that accepts the new file, C(%s) standing for its path; it is run without a shell.
@@ -114,6 +120,11 @@ changed_paths:
   type: list
   elements: str
   sample: [/etc/nginx/sites-available/crm]
+kept:
+  description: Of what was replaced or removed, the copies that I(keep) asks for, by path.
+  returned: always
+  type: dict
+  sample: {/etc/nginx/sites-enabled/default: /etc/nginx/before-crm-platform/default}
 reasons:
   description: For each changed path what differed, out of V(state), V(content), V(mode), V(owner), V(group), V(target).
   returned: always
@@ -129,6 +140,7 @@ from ansible_collections.crm.platform.plugins.module_utils.files import (
     STATES,
     FilesError,
     Transaction,
+    kept,
     normalise_all,
     plan,
 )
@@ -180,6 +192,7 @@ def main():
                     "owner": {"type": "str", "default": "root"},
                     "group": {"type": "str", "default": "root"},
                     "mode": {"type": "str"},
+                    "keep": {"type": "path"},
                     "secret": {"type": "bool", "default": False, "no_log": False},
                     "validate": {"type": "str"},
                 },
@@ -191,6 +204,7 @@ def main():
     module.run_command_environ_update = LANGUAGE
     try:
         steps = plan(normalise_all(module.params["files"]))
+        copies = kept(steps)
         if steps and not module.check_mode:
             apply(module, steps)
     except (FilesError, OSError) as exc:
@@ -201,6 +215,7 @@ def main():
     module.exit_json(
         changed=bool(steps),
         changed_paths=[step.path for step in steps],
+        kept=copies,
         reasons={step.path: list(step.reasons) for step in steps},
         diff=[
             {"before_header": step.path, "after_header": step.path, "before": step.before, "after": step.after}

@@ -92,6 +92,18 @@ ansible_facts:
       description: Of clusters that were taken over, the lines of C(pg_hba.conf) and C(pg_ident.conf) as they were before.
       type: dict
       sample: {15/main: {pg_hba.conf: [local all all peer]}}
+    ansible_nginx_foreign:
+      description:
+        - Where the CRM's own site is not there yet, what nginx serves - C(sites), each with C(file), C(ports), C(names), the ports of which it is the
+          C(default) server, and whether the package brings it (C(stock)); whether it reads sites-enabled (C(included)); what it C(said) where it
+          refuses its own configuration.
+        - Empty where the CRM's site is there, or no nginx.
+      type: dict
+      sample: {included: true, said: "", sites: [{file: /etc/nginx/sites-enabled/shop, ports: [443], names: [shop], default: [], stock: false}]}
+    ansible_web_listeners:
+      description: Where the CRM's own site is not there yet, the programs that listen on TCP ports.
+      type: dict
+      sample: {"443": apache2}
     ansible_crm_platform_begun:
       description: Whether the role C(foundation) has run here.
       type: bool
@@ -116,7 +128,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.facts.system.distribution import DistributionFactCollector
 from ansible.module_utils.facts.virtual.linux import LinuxVirtualCollector
 
-from ansible_collections.crm.platform.plugins.module_utils import host_facts as lib
+from ansible_collections.crm.platform.plugins.module_utils import host_facts as lib, nginx_sites
 from ansible_collections.crm.platform.plugins.module_utils.programs import LANGUAGE
 
 
@@ -136,10 +148,26 @@ def installed(module):
     return lib.packages(output)
 
 
+def web_server(module):
+    """What serves here before the CRM does: the facts nginx_foreign and web_listeners."""
+    if os.path.lexists(f"{nginx_sites.ENABLED}/{nginx_sites.OURS}"):
+        return {}, {}
+    nginx, sockets, query = (module.get_bin_path(name, opt_dirs=["/usr/sbin"]) for name in ("nginx", "ss", "dpkg-query"))
+    listeners = nginx_sites.listeners(module.run_command([sockets, "-Hltnp"])[1]) if sockets else {}
+    if not nginx:
+        return {}, listeners
+    rc, dump, said = module.run_command([nginx, "-T"])
+    if rc != 0:
+        return {"included": True, "sites": [], "said": " ".join(said.split())[:300]}, listeners
+    conffiles = module.run_command([query, "--show", "--showformat", "${Conffiles}\n", "nginx*"])[1] if query else ""
+    return nginx_sites.sites(dump, lib.untouched(conffiles, nginx_sites.files(dump))), listeners
+
+
 def gather(module):
     ipv4, ipv6 = lib.source_address(socket.AF_INET), lib.source_address(socket.AF_INET6)
     facts = DistributionFactCollector().collect(module=module)
     facts = {name: facts[name] for name in facts if name.startswith("distribution") or name == "os_family"}
+    nginx_foreign, web_listeners = web_server(module)
     facts.update(LinuxVirtualCollector().collect(module=module))
     facts.update(
         architecture=os.uname().machine,
@@ -154,6 +182,8 @@ def gather(module):
         postgresql_clusters=lib.clusters("/etc/postgresql"),
         postgresql_foreign=[name for name in lib.clusters("/etc/postgresql") if not os.path.exists(f"/etc/postgresql/{name}/{lib.OURS}")],
         postgresql_adopted=lib.adopted("/etc/postgresql"),
+        nginx_foreign=nginx_foreign,
+        web_listeners=web_listeners,
         crm_platform_begun=os.path.isdir(lib.SECRETS),
         user_id=user_name(os.geteuid()),
         user_uid=os.geteuid(),

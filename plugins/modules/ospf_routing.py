@@ -248,8 +248,11 @@ class Routing:
             {"path": host.FRR_CONF, "content": self.text, "owner": "root", "group": "frr", "mode": "0640", "secret": True},
             {"path": host.SYSCTL, "content": self.sysctl(), "owner": "root", "group": "root", "mode": "0644"},
         ]
+        if frr.is_foreign(self.conf):
+            specs[:2] = [{**spec, "keep": spec["path"] + host.BEFORE} for spec in specs[:2]]
         self.file_steps = self.plan_files(specs)
-        steps = [f"write {step.path} ({', '.join(step.reasons)})" for step in self.file_steps]
+        steps = [f"keep {path} as {copy}" for path, copy in files.kept(self.file_steps).items()]
+        steps += [f"write {step.path} ({', '.join(step.reasons)})" for step in self.file_steps]
         steps += [f"set {name}={value}" for name, value in self.switches.items() if host.switch(name) != value]
         if not self.version:
             return [*steps, "enable frr", "restart frr"]

@@ -280,3 +280,37 @@ def test_after_a_kill_the_next_run_converges(first, second, number):
             lib.os = os
         carry_out(lib.plan(lay(root, second)))
         assert lib.plan(lay(root, second)) == []
+
+
+# --- what is kept of what is replaced or removed ---
+
+
+def test_a_copy_of_what_goes_is_kept_and_taken_back_with_the_rest(tmp_path):
+    (tmp_path / "conf").write_text("theirs")
+    (tmp_path / "conf").chmod(0o600)
+    (tmp_path / "link").symlink_to("conf")
+    specs = [
+        spec(tmp_path / "conf", state="file", content="ours", keep=str(tmp_path / "before" / "conf")),
+        spec(tmp_path / "link", state="absent", keep=str(tmp_path / "before" / "link")),
+        spec(tmp_path / "new", state="file", content="ours", keep=str(tmp_path / "before" / "new")),
+    ]
+    before = snapshot(tmp_path)
+    steps = steps_for(*specs)
+    assert lib.kept(steps) == {str(tmp_path / name): str(tmp_path / "before" / name) for name in ("conf", "link")}
+    assert snapshot(tmp_path) == before
+    transaction = carry_out(steps)
+    copy = tmp_path / "before" / "conf"
+    assert copy.read_text() == "theirs" and stat.S_IMODE(copy.stat().st_mode) == 0o600
+    assert os.readlink(tmp_path / "before" / "link") == "conf" and not (tmp_path / "before" / "new").exists()
+    transaction.rollback()
+    assert snapshot(tmp_path) == before
+
+
+def test_a_copy_is_never_overwritten(tmp_path):
+    place, copy = tmp_path / "conf", tmp_path / "conf.before"
+    for number, text in enumerate(("first", "second", "first")):
+        place.write_text(text)
+        steps = steps_for(spec(place, state="absent", keep=str(copy)))
+        assert lib.kept(steps) == {str(place): str(copy) + (".1" if number == 1 else "")}
+        carry_out(steps)
+    assert copy.read_text() == "first" and (tmp_path / "conf.before.1").read_text() == "second"

@@ -37,19 +37,19 @@ def packages(**changes):
 
 
 def test_only_what_the_client_loads_is_laid_out():
-    root, licences = web.select(packages())
+    root, licences = web.select(packages(), {"custom.js": b"ours"})
     assert sorted(root) == [
         "custom.js", "dist/c.css", "images/i.png", "index.html", "locale/de.json", "node_modules/dep/dist/d.js", "node_modules/dep/fonts/f.woff",
     ]
     assert sorted(licences) == ["dep/LICENSE.txt", "tryton-sao/LICENSE", "tryton-sao/images/LICENSE"]
-    assert root["custom.js"] == b""
+    assert root["custom.js"] == b"ours"
 
 
 def test_a_file_that_nobody_has_ends_the_build():
     wanting = packages()
     del wanting["dep"]["fonts/f.woff"]
     with pytest.raises(web.BuildError, match="fonts/f.woff"):
-        web.select(wanting)
+        web.select(wanting, {})
 
 
 @pytest.fixture

@@ -20,6 +20,8 @@ from .model import OspfError, own_address
 
 FRR_CONF = "/etc/frr/frr.conf"
 DAEMONS = "/etc/frr/daemons"
+# The end of the names of what somebody else has written and we have replaced.
+BEFORE = ".before-crm-platform"
 SYSCTL = "/etc/sysctl.d/60-crm-platform-routing.conf"
 RELOAD = "/usr/lib/frr/frr-reload.py"
 # A daemon that was started a moment ago has not read its configuration yet.

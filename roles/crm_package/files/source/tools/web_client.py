@@ -32,7 +32,7 @@ CLIENT = "tryton-sao"
 CLIENT_DIRECTORIES = ("dist/", "images/", "sounds/", "locale/")
 # What the translations are made from.
 NOT_SERVED = (".po", ".pot")
-# Referenced for the site's own additions; the client works with empty ones.
+# Referenced for additions, which lie beside the lock; the client works with empty ones.
 CUSTOM = ("custom.js", "custom.css")
 LICENCE = re.compile(r"^(licen[cs]e|copying|copyright|notice|authors)([.-][a-z]+)?$", re.IGNORECASE)
 PAGE_REFERENCE = re.compile(r'<(?:script|link)\b[^>]*?\b(?:src|href)="([^":]+)"')
@@ -75,7 +75,9 @@ def references(page: str, sheets: t.Mapping[str, str]) -> set[str]:
     return found
 
 
-def select(packages: t.Mapping[str, t.Mapping[str, bytes]]) -> tuple[dict[str, bytes], dict[str, bytes]]:
+def select(
+    packages: t.Mapping[str, t.Mapping[str, bytes]], additions: t.Mapping[str, bytes]
+) -> tuple[dict[str, bytes], dict[str, bytes]]:
     """The files of the web root, and the licences, each by its path."""
     client = packages[CLIENT]
     root = {"index.html": client["index.html"]}
@@ -83,7 +85,7 @@ def select(packages: t.Mapping[str, t.Mapping[str, bytes]]) -> tuple[dict[str, b
 
     def fetch(name: str) -> bytes:
         if name in CUSTOM:
-            return b""
+            return additions.get(name, b"")
         if name in client:
             return client[name]
         for package, files in packages.items():
@@ -130,7 +132,8 @@ def main(arguments: list[str]) -> int:
             path = tarballs / tarball_name(name, entry["version"])
             verify(path.read_bytes(), entry["integrity"], path.name)
             packages[name] = unpack(path)
-        root, licences = select(packages)
+        additions = {name: path.read_bytes() for name in CUSTOM if (path := lock_path.parent / name).exists()}
+        root, licences = select(packages, additions)
     except (BuildError, OSError, tarfile.TarError) as exc:
         print(f"web client: {exc}", file=sys.stderr)
         return 1
