@@ -140,9 +140,9 @@ def test_a_damaged_segment_leaves_the_drill_proved_and_the_printed_cure_ends_it(
         names.append(undone.platform.sql(switch))
         undone.host.wait_for("the segment to be stored", lambda: stored(names[-1]), 60)
     between = now(undone)
-    # The middle one by a byte, the next by its header, at which pgBackRest's own verification ends.
+    # The middle one and the next.
     flip(undone, stored(names[1]), 100)
-    flip(undone, stored(names[2]), 3)
+    flip(undone, stored(names[2]), 200)
     said = command(undone, "verify", check=False)
     assert names[1] in said["error"] and names[2] in said["error"], said
     # A damaged one, and a later full set: else it stays.
