@@ -185,7 +185,7 @@ def runs(host):
     return told(problems(host, "run", "timer"), "they did")
 
 
-@check("backup_damage", "backup", cure="crm.platform.restore_drill proves what is left; take a full backup", source="own")
+@check("backup_damage", "backup", cure="a full backup; then remove what is damaged, see docs/backup.md; crm-platform-backup verify", source="own")
 def damage(host):
     """No damage was found in the repository"""
     return told(problems(host, "damaged", "verify", "repository"), "none was")
