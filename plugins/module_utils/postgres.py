@@ -37,10 +37,10 @@ except ImportError:
     PSYCOPG2_ERROR = traceback.format_exc()
     DatabaseError = Exception
 
-OLDEST, NEWEST = 13, 17
+OLDEST, NEWEST = 13, 18
 NAME_BYTES = 63
 # Options that are one dictionary with lists in it.
-NESTED = ("references", "manage")
+NESTED = ("references", "manage", "primary_key_options")
 ADVISORY_CLASS = 0x43524D  # "CRM": the first half of our advisory locks' keys.
 # Somebody else was in the way; asking again may succeed.
 LOCK_NOT_AVAILABLE, QUERY_CANCELED, DEADLOCK, SERIALIZATION, INTERNAL = "55P03", "57014", "40P01", "40001", "XX000"
@@ -102,7 +102,20 @@ class Declared(AnsibleModule):
 
     def _load_params(self):
         super()._load_params()
+        self.params = null_named(self.params)
         self.declared = dict(self.params)
+
+
+def null_named(options: t.Any) -> t.Any:
+    """With a key ``null``, which YAML reads as nothing, by a name with which Ansible's complaint about it can be understood."""
+    if isinstance(options, list):
+        return [null_named(one) for one in options]
+    if isinstance(options, dict):
+        return {
+            "null (which YAML reads as nothing: write nullable)" if key in (None, "None", "null") else key: null_named(value)
+            for key, value in options.items()
+        }
+    return options
 
 
 def argument_spec() -> dict:

@@ -90,6 +90,12 @@ options:
                 takes them.
             type: str
             choices: [always, by_default]
+          identity_start:
+            description: First number of an identity that is made; it says nothing of one that is there and has given numbers.
+            type: int
+          identity_increment:
+            description: Step from one number of the identity to the next; left out, what is there stays.
+            type: int
           generated:
             description: SQL expression from which PostgreSQL computes and stores the value.
             type: str
@@ -106,6 +112,25 @@ options:
         description: Columns of the primary key. That of a partitioned table has to hold the columns of O(tables[].partition_by).
         type: list
         elements: str
+      primary_key_options:
+        description: How the primary key is made.
+        type: dict
+        suboptions:
+          name:
+            description: Name; left out, C(<table>_pkey) for a new one, and any name for one that is there.
+            type: str
+          include:
+            description: Columns that its index carries without being part of the key.
+            type: list
+            elements: str
+          deferrable:
+            description: Whether a transaction may have it checked at its end. No foreign key can reference it then.
+            type: bool
+            default: false
+          initially_deferred:
+            description: Whether each transaction has it checked at its end. Needs O(tables[].primary_key_options.deferrable).
+            type: bool
+            default: false
       unique:
         description: Unique constraints.
         type: list
@@ -119,6 +144,22 @@ options:
             type: list
             elements: str
             required: true
+          include:
+            description: Columns that its index carries without being part of the key.
+            type: list
+            elements: str
+          nulls_not_distinct:
+            description: Whether two nulls count as the same (PostgreSQL 15 and later).
+            type: bool
+            default: false
+          deferrable:
+            description: Whether a transaction may have it checked at its end. No foreign key can reference it then.
+            type: bool
+            default: false
+          initially_deferred:
+            description: Whether each transaction has it checked at its end. Needs O(tables[].unique[].deferrable).
+            type: bool
+            default: false
       foreign_keys:
         description: Foreign keys.
         type: list
@@ -153,13 +194,55 @@ options:
             type: str
             choices: [no_action, restrict, cascade, set_null, set_default]
             default: no_action
+          on_delete_columns:
+            description: With V(set_null) or V(set_default), the only columns that are set; left out, all of them (PostgreSQL 15 and later).
+            type: list
+            elements: str
           on_update:
             description: What happens when the referenced key changes.
             type: str
             choices: [no_action, restrict, cascade, set_null, set_default]
             default: no_action
+          match:
+            description: Whether a row with some nulls among its columns is let pass (V(simple)), or only one with all null (V(full)).
+            type: str
+            choices: [simple, full]
+            default: simple
           deferrable:
             description: Whether a transaction may have it checked at its end.
+            type: bool
+            default: false
+          initially_deferred:
+            description: Whether each transaction has it checked at its end. Needs O(tables[].foreign_keys[].deferrable).
+            type: bool
+            default: false
+      exclusions:
+        description: Exclusion constraints, such as no two visits to one room at one time.
+        type: list
+        elements: dict
+        suboptions:
+          name:
+            description: Name, one in the whole schema.
+            type: str
+            required: true
+          method:
+            description: Access method of its index. V(gist) takes ranges; for plain types beside them it needs the extension btree_gist.
+            type: str
+            default: gist
+          elements:
+            description: Each entry a column or expression and its operator, such as V(room WITH =) or V(during WITH &&).
+            type: list
+            elements: str
+            required: true
+          where:
+            description: SQL expression; only rows for which it is true are compared.
+            type: str
+          deferrable:
+            description: Whether a transaction may have it checked at its end.
+            type: bool
+            default: false
+          initially_deferred:
+            description: Whether each transaction has it checked at its end. Needs O(tables[].exclusions[].deferrable).
             type: bool
             default: false
       checks:
@@ -206,9 +289,18 @@ options:
             description: Columns that the index carries without being ordered by them.
             type: list
             elements: str
+          nulls_not_distinct:
+            description: Whether two nulls count as the same in a unique index (PostgreSQL 15 and later).
+            type: bool
+            default: false
           with:
             description: "Storage parameters, such as V({fillfactor: 70})."
             type: dict
+      replica_identity:
+        description:
+          - What a publication sends of the old row - V(default) for the primary key, V(full), V(nothing), or the name of a declared
+            unique index or key whose columns are not null. Left out, what is there stays.
+        type: str
       partition_by:
         description:
           - Partition key, such as V(RANGE (at\)); it cannot be changed later.
@@ -241,6 +333,21 @@ options:
         description: The SELECT.
         type: str
         required: true
+      security_invoker:
+        description:
+          - Whether the rights and row policies of whoever asks count, and not those of the view's owner (PostgreSQL 15 and later).
+            Left out, what is there stays.
+        type: bool
+      security_barrier:
+        description: Whether conditions of whoever asks are tried only after the view's own. Left out, what is there stays.
+        type: bool
+      check_option:
+        description: Whether rows that are written through the view have to be in it, or in the views below it too. Left out, what is there stays.
+        type: str
+        choices: [none, local, cascaded]
+      comment:
+        description: Comment of the view; an empty one removes it, none leaves what is there.
+        type: str
   definition:
     description:
       - The same as plain DDL, instead of O(tables), O(enums) and O(views) - CREATE TABLE, CREATE INDEX, CREATE TYPE ... AS ENUM,
@@ -261,13 +368,15 @@ options:
       - Hazards that this run may take. A plan with another one changes nothing and fails, with each statement and its hazard.
         A change may need several. Each one that is allowed holds for all of the run, so look at the plan in check mode first.
       - V(deletes_data) - a table or column is dropped, or a type is changed to one that does not hold every value of the old,
-        such as V(varchar(200\)) to V(varchar(100\)) or V(text) to V(bigint).
+        such as V(varchar(200\)) to V(varchar(100\)) or V(text) to V(bigint), or a serial becomes a plain number and its sequence goes.
         Values that would be lost by a change of type are refused all the same.
       - V(rewrites_table) - every row is written anew while nobody reads or writes the table, as for V(integer) to V(bigint), a new
         generated column, or a new column whose default differs from row to row.
       - V(blocks_writes) - all rows are read while nobody writes to the table, or nobody reads it either where PostgreSQL's
         ALTER TABLE wants it so, as for a key on a partitioned table, an exclusion constraint, or a type that a check names.
       - V(drops_index) - an index or key goes that is not replaced.
+      - What hangs on an object that is dropped and made anew - comments, grants, triggers, rules and defaults of a view, the comment, CLUSTER
+        and replica identity of an index or key - comes back. What cannot come back is named, and the run refused, whatever is allowed.
       - Needs no hazard - a new table, a new column that is empty or has a constant default, an index, key, foreign key, check or
         NOT NULL on an ordinary table, a rename, a wider V(varchar) or V(numeric), a comment, an owner, a view.
     type: list

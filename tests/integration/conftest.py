@@ -20,6 +20,7 @@ import servers  # pylint: disable=wrong-import-position
 
 collection.importable()
 server = servers.server
+pytest_generate_tests = servers.with_versions
 database = servers.database
 # In these a host goes through its life, from test to test.
 IN_ORDER = ("monitoring", "ospf_routing", "qos", "traffic_shaping", "health_repair")

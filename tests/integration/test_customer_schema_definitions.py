@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 import schemas
+import servers
 from ansible_collections.crm.platform.plugins.module_utils import postgres
 from ansible_collections.crm.platform.plugins.module_utils.schema import declare, steps
 
+VERSIONS = servers.ALL
 CONSTRUCTS = json.loads((Path(schemas.__file__).parent / "definition_constructs.json").read_text(encoding="utf-8"))
 REFUSALS = (postgres.PostgresError, declare.DeclarationError, steps.PlanError)
 # Others of the same kinds.
@@ -35,12 +37,32 @@ MORE = {
         "create table a(t int, id int, primary key (t, id)); create table b(t int, a int default 1,"
         " foreign key (t, a) references a on delete set default (a))"
     ),
+    "comment on view": "create table a(id int); create view v as select id from a; comment on view v is 'x'",
+    "toast options": "create table a(id text) with (toast.autovacuum_enabled = off)",
+    "partition with a default": (
+        "create table a(id int, b int) partition by list (id); create table p partition of a (b default 3) for values in (1)"
+    ),
+    "identity with a sequence's name": "create table a(id int generated always as identity (sequence name mine))",
+    "identity start": "create table a(id int generated always as identity (start with 1000 increment by 10))",
+    "of a type": "create type e as enum('a'); create table a of e",
+    "two actions": "create table a(id int); alter table a add b int, alter id set not null",
+    "cluster": "create table a(id int); create index i on a(id); alter table a add c int, cluster on i",
+    "comment on a sequence": "create table a(id serial); comment on sequence a_id_seq is 'x'",
+}
+# A statement that would work on what is live.
+ON_LIVE = {
+    "index": "create table other(id int); create index i on a(id)",
+    "column": "create table other(id int); alter table a add b int",
+    "comment": "create table other(id int); comment on table a is 'x'",
+    "comment on its column": "create table other(id int); comment on column a.id is 'x'",
+    "partition": "create table other(id int); create table p partition of parted for values in (1)",
 }
 # What has to be carried.
 CARRIED = (
     "fk match full", "fk deferrable initially deferred", "pk deferrable", "check no inherit", "unlogged", "index nnd", "index collate desc",
     "hash index", "exclude", "view columns", "add column", "if not exists", "using method", "partition of", "array enum", "interval precision",
-    "generated default expr", "serial options", "options of a column",
+    "generated default expr", "serial options", "options of a column", "view security_invoker", "view security_barrier", "view check option",
+    "unique include", "fk set null (cols)", "set default (cols)", "comment on view", "identity start", "identity increment",
 )  # fmt: skip
 
 
@@ -70,6 +92,45 @@ def test_a_construct_is_carried_whole_or_refused(server, databases, name):
     assert run(server, made, text, True).steps == []
 
 
+@pytest.mark.parametrize("name", ON_LIVE)
+def test_what_is_live_is_not_touched_from_the_scratch_schema(server, database, name):
+    server.run(database, "CREATE SCHEMA customer; SET search_path = customer; create table a(id int); create table parted(id int) partition by list (id)")
+    before = schema_of(server, database)
+    with pytest.raises(declare.DeclarationError, match="which no statement above it creates"):
+        run(server, database, ON_LIVE[name])
+    assert schema_of(server, database) == before
+
+
+@pytest.mark.parametrize(
+    "live, text",
+    [
+        ("create table a(id int)", "create unlogged table a(id int)"),
+        ("create unlogged table a(id int)", "create table a(id int)"),
+        ("create table a(id int); create view v with (security_barrier) as select id from a", "create table a(id int); create view v as select id from a"),
+        ("create table a(id int, x int, constraint u unique (id) include (x))", "create table a(id int, x int, constraint u unique (id))"),
+        ("create table a(id int); alter table a replica identity full", "create table a(id int)"),
+        (
+            "create table a(id int generated always as identity (increment by 5))",
+            "create table a(id int generated always as identity (increment by 7))",
+        ),
+        (
+            "create table a(t int, id int, primary key (t, id)); create table b(t int, x int, foreign key (t, x) references a on delete set null (x))",
+            "create table a(t int, id int, primary key (t, id)); create table b(t int, x int, foreign key (t, x) references a on delete set null)",
+        ),
+        ("create table a(id int); create view v as select id from a; comment on view v is 'x'",
+         "create table a(id int); create view v as select id from a; comment on view v is 'y'"),
+    ],
+)  # fmt: skip
+def test_what_is_live_and_differs_in_it_is_changed(server, databases, live, text):
+    made, by_hand = databases
+    for database, script in ((made, live), (by_hand, text)):
+        server.run(database, f"DROP SCHEMA IF EXISTS customer CASCADE; CREATE SCHEMA customer; SET search_path = customer; {script}")
+    allow = ["deletes_data", "rewrites_table"]
+    done = schemas.run(server.connect(made), {"schema": "customer", "definition": text, "allow": allow})
+    assert done.steps and schema_of(server, made) == schema_of(server, by_hand)
+    assert run(server, made, text, True).steps == []
+
+
 def run(server, database, text, check=False):
     return schemas.run(server.connect(database), {"schema": "customer", "definition": text}, check)
 
@@ -78,4 +139,4 @@ def schema_of(server, database):
     """pg_dump of the schema, statement by statement, in no order."""
     text = server.dump(database, "--schema=customer", "--no-owner")
     lines = [line for line in text.splitlines() if line and not line.startswith("--")]
-    return sorted("\n".join(lines).split(";\n"))
+    return sorted("\n".join([*lines, ""]).split(";\n"))

@@ -19,7 +19,7 @@ import yaml
 from ansible_collections.crm.platform.plugins.module_utils import postgres
 from ansible_collections.crm.platform.plugins.module_utils.schema import apply, declare, steps
 
-pytestmark = pytest.mark.parametrize("server", [max(servers.SYSTEMS)], indirect=True)
+pytestmark = pytest.mark.parametrize("server", [max(servers.DEBIAN)], indirect=True)
 REFUSALS = (postgres.PostgresError, declare.DeclarationError, steps.PlanError)
 MODEL = """
 enums: [{name: mood, values: [sad, ok]}]

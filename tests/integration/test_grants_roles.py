@@ -13,8 +13,11 @@ import time
 import grants
 import psycopg2
 import pytest
+import servers
 from ansible_collections.crm.platform.plugins.module_utils import postgres
 from ansible_collections.crm.platform.plugins.module_utils.grants import apply, declare, scram
+
+VERSIONS = (*servers.DEBIAN, 18)
 
 access = grants.access
 ALL = {"schemas": ["customer"]}

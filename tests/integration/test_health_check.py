@@ -19,7 +19,7 @@ from ansible_collections.crm.platform.plugins.module_utils.health import databas
 from ansible_collections.crm.platform.plugins.module_utils.health import drift, probe, registry, security  # pylint: disable=unused-import
 
 TABLES = int(os.environ.get("CRM_TEST_HEALTH_TABLES", "300"))
-NEWEST = pytest.mark.parametrize("server", [max(servers.SYSTEMS)], indirect=True)
+NEWEST = pytest.mark.parametrize("server", [max(servers.DEBIAN)], indirect=True)
 
 
 def by_id(result):

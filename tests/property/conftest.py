@@ -19,6 +19,7 @@ import servers  # pylint: disable=wrong-import-position
 
 collection.importable()
 server = servers.server
+pytest_generate_tests = servers.with_versions
 
 hypothesis.configuration.set_hypothesis_home_dir(str(run_tests.CACHE / "hypothesis"))
 hypothesis.settings.register_profile(

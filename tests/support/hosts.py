@@ -99,15 +99,22 @@ class Host:
         engine("rm", "--force", "--volumes", self.name, check=False)
 
 
-def image_with(what: str, system: str, recipe: str) -> str:
-    """Have the image of a system on which a script was run, made where there is none of this script; its name."""
+def image_with(what: str, system: str, recipe: str, wheel: Path | None = None) -> str:
+    """Have the image of a system on which a script was run, made where there is none of this script; its name.
+
+    :param wheel: a file that the script finds below /wheel.
+    """
     base = lab.ensure_image(system)
     name = f"crm-platform/{system}:{what}-{hashlib.sha256((base + recipe).encode()).hexdigest()[:8]}"
     with lab.alone(f"{system}-{what}"):
         if not engine("images", "-q", name).stdout.strip():
             made = Host(what, system)
             try:
-                made.create().sh(recipe)
+                made.create()
+                if wheel:
+                    made.run("mkdir", "/wheel")
+                    engine("cp", str(wheel), f"{made.name}:/wheel/")
+                made.sh(recipe)
                 made.save_as(name)
             finally:
                 made.remove()

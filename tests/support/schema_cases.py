@@ -544,6 +544,7 @@ NUMBERS = [
         table("{name: a, type: int, nullable: false}"),
         "CREATE TABLE t (a int NOT NULL)",
         rows="INSERT INTO t VALUES (41)",
+        allow=("deletes_data",),
     ),
     Case(
         "serial to identity",

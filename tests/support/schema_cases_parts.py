@@ -281,7 +281,6 @@ KEYS = [
         table("{name: a, type: int}, {name: b, type: int}", "primary_key: [a, b]"),
         "CREATE TABLE t (a int, b int, PRIMARY KEY (a, b))",
         rows="INSERT INTO t VALUES (1, 2)",
-        allow=("drops_index",),
     ),
     Case(
         "primary key goes",
@@ -321,7 +320,6 @@ KEYS = [
         table("{name: a, type: int}, {name: b, type: int}", "unique: [{name: u, columns: [a, b]}]"),
         "CREATE TABLE t (a int, b int, CONSTRAINT u UNIQUE (a, b))",
         rows="INSERT INTO t VALUES (1, 2)",
-        allow=("drops_index",),
     ),
     Case(
         "unique under another name",

@@ -45,6 +45,22 @@ def test_a_table():
         ({"name": "t", "columns": [COLUMN], "indexes": [{"name": "i", "columns": ["a, b"]}]}, ("columns[0]", "more than one")),
         ({"name": "t", "columns": [COLUMN], "indexes": [{"name": "i", "columns": ["b"]}]}, ("the column b", "does not declare")),
         ({"name": "t", "columns": [{**COLUMN, "type": "serial", "default": "1"}]}, ("default and type",)),
+        ({"name": "t", "columns": [{**COLUMN, "identity_start": 5}]}, ("identity_start belongs to an identity", "set identity too")),
+        ({"name": "t", "columns": [{**COLUMN, "identity": "always", "identity_increment": 0}]}, ("identity_increment is 0",)),
+        ({"name": "t", "columns": [COLUMN], "primary_key_options": {"name": "k"}}, ("primary_key_options is for a primary_key",)),
+        ({"name": "t", "columns": [COLUMN], "unique": [{"columns": ["a"], "include": ["a"]}]}, ("include lists a", "leave it out")),
+        ({"name": "t", "columns": [COLUMN], "unique": [{"columns": ["a"], "initially_deferred": True}]}, ("needs deferrable: true",)),
+        ({"name": "t", "columns": [COLUMN], "exclusions": [{"name": "x", "elements": ["a"]}]}, ("exclusions[0]: elements[0]", "room WITH =")),
+        ({"name": "t", "columns": [COLUMN], "exclusions": [{"name": "x", "elements": ["a with =) deferrable--"]}]}, ("elements[0]",)),
+        ({"name": "t", "columns": [COLUMN], "replica_identity": "i"}, ("replica_identity is 'i'", "correct it")),
+        (
+            {"name": "t", "columns": [COLUMN], "indexes": [{"name": "i", "columns": ["a"]}], "replica_identity": "i"},
+            ("replica_identity names the index i", "not unique"),
+        ),
+        (
+            {"name": "t", "columns": [COLUMN], "foreign_keys": [{"columns": ["a"], "references": {"table": "o"}, "on_delete_columns": ["a"]}]},
+            ("on_delete_columns needs on_delete",),
+        ),
     ],
 )
 def test_refused(table, words):

@@ -28,7 +28,10 @@ SELECT c.oid, c.relname, c.relkind::text AS kind, c.relpersistence::text AS pers
        c.reloptions AS options, CASE WHEN c.relkind = 'p' THEN pg_get_partkeydef(c.oid) END AS partition_by,
        CASE WHEN c.relispartition THEN p.relname END AS parent,
        CASE WHEN c.relispartition THEN pg_get_expr(c.relpartbound, c.oid) END AS bound,
-       CASE WHEN c.relkind = 'v' THEN pg_get_viewdef(c.oid) END AS query
+       CASE WHEN c.relkind = 'v' THEN pg_get_viewdef(c.oid) END AS query,
+       CASE c.relreplident WHEN 'f' THEN 'full' WHEN 'n' THEN 'nothing' WHEN 'i' THEN
+         (SELECT x.relname FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid WHERE i.indrelid = c.oid AND i.indisreplident)
+         ELSE 'default' END AS replica_identity
   FROM pg_class c
   JOIN pg_namespace n ON n.oid = c.relnamespace
   JOIN pg_roles r ON r.oid = c.relowner
@@ -44,14 +47,19 @@ _COLUMNS = """
 SELECT a.attrelid AS relation, a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type, a.attnotnull AS not_null,
        pg_get_expr(f.adbin, f.adrelid) AS expression, a.attidentity::text AS identity, a.attgenerated::text AS generated,
        CASE WHEN a.attcollation <> y.typcollation THEN o.collname END AS collation, d.description,
-       (SELECT s.relname FROM pg_depend e JOIN pg_class s ON s.oid = e.objid AND s.relkind = 'S'
-         WHERE f.oid IS NOT NULL AND e.classid = 'pg_class'::regclass AND e.refclassid = 'pg_class'::regclass
-           AND e.refobjid = a.attrelid AND e.refobjsubid = a.attnum AND e.deptype = 'a' LIMIT 1) AS owned_sequence
+       (SELECT s.relname FROM pg_depend e JOIN pg_class s ON s.oid = e.objid AND s.relkind = 'S' AND s.relnamespace = c.relnamespace
+          JOIN pg_depend u ON u.classid = 'pg_attrdef'::regclass AND u.objid = f.oid AND u.refclassid = 'pg_class'::regclass AND u.refobjid = s.oid
+         WHERE e.classid = 'pg_class'::regclass AND e.refclassid = 'pg_class'::regclass
+           AND e.refobjid = a.attrelid AND e.refobjsubid = a.attnum AND e.deptype = 'a' LIMIT 1) AS owned_sequence,
+       q.seqstart AS start, q.seqincrement AS increment
   FROM pg_attribute a
   JOIN pg_class c ON c.oid = a.attrelid
   JOIN pg_namespace n ON n.oid = c.relnamespace
   JOIN pg_type y ON y.oid = a.atttypid
   LEFT JOIN pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum
+  LEFT JOIN pg_depend v ON a.attidentity <> '' AND v.classid = 'pg_class'::regclass AND v.refclassid = 'pg_class'::regclass
+        AND v.refobjid = a.attrelid AND v.refobjsubid = a.attnum AND v.deptype = 'i'
+  LEFT JOIN pg_sequence q ON q.seqrelid = v.objid
   LEFT JOIN pg_collation o ON o.oid = a.attcollation
   LEFT JOIN pg_description d ON d.classoid = 'pg_class'::regclass AND d.objoid = a.attrelid AND d.objsubid = a.attnum
  WHERE n.nspname = %(schema)s AND c.relkind IN ('r', 'p', 'v') AND a.attnum > 0 AND NOT a.attisdropped
@@ -66,7 +74,11 @@ SELECT k.conrelid AS relation, k.conname AS name, k.contype::text AS kind, k.con
        ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY u(number, place)
                JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.number ORDER BY u.place) AS target_columns,
        pg_get_expr(k.conbin, k.conrelid) AS expression,
-       CASE WHEN k.contype = 'x' THEN pg_get_constraintdef(k.oid) END AS text, {nulls_not_distinct} AS nulls_not_distinct
+       CASE WHEN k.contype = 'x' THEN pg_get_constraintdef(k.oid) END AS text, {nulls_not_distinct} AS nulls_not_distinct,
+       ARRAY(SELECT a.attname::text FROM unnest(x.indkey) WITH ORDINALITY u(number, place)
+               JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.number WHERE u.place > x.indnkeyatts ORDER BY u.place) AS include,
+       ARRAY(SELECT a.attname::text FROM unnest({set_columns}) WITH ORDINALITY u(number, place)
+               JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.number ORDER BY u.place) AS delete_columns
   FROM pg_constraint k
   JOIN pg_class c ON c.oid = k.conrelid
   JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -103,12 +115,28 @@ SELECT y.typname AS name, r.rolname AS owner, ARRAY(SELECT e.enumlabel::text FRO
 """
 
 
+_NAMES = """
+SELECT 'relation' AS room, c.relname AS name,
+       CASE c.relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'table' WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'f' THEN 'foreign table'
+         WHEN 'S' THEN 'sequence' WHEN 'c' THEN 'type' ELSE 'index' END || ' ' || n.nspname || '.' || c.relname
+       || coalesce(' of ' || (SELECT t.relname FROM pg_index i JOIN pg_class t ON t.oid = i.indrelid WHERE i.indexrelid = c.oid), '') AS what
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %(schema)s AND c.relkind <> 't'
+ UNION ALL
+SELECT 'type', y.typname, coalesce((SELECT CASE c.relkind WHEN 'v' THEN 'view' WHEN 'c' THEN 'type' ELSE 'table' END FROM pg_class c WHERE c.oid = y.typrelid),
+                                  CASE y.typtype WHEN 'e' THEN 'enum' WHEN 'd' THEN 'domain' ELSE 'type' END) || ' ' || n.nspname || '.' || y.typname
+  FROM pg_type y JOIN pg_namespace n ON n.oid = y.typnamespace
+ -- PostgreSQL moves the array types that it has made itself out of the way.
+ WHERE n.nspname = %(schema)s AND NOT (y.typelem <> 0 AND EXISTS (SELECT FROM pg_type e WHERE e.oid = y.typelem AND e.typarray = y.oid))
+"""
+
+
 class Reading(t.NamedTuple):
-    """``marks``: (kind, name) -> a short text that changes when the object does."""
+    """``marks``: (kind, name) -> a short text that changes when the object does; ``names``: (room, name) -> what has it, see steps.RELATION."""
 
     schema: model.Schema
     marks: dict
     oids: dict
+    names: dict
 
 
 def read(session, schema: str) -> Reading:
@@ -117,10 +145,11 @@ def read(session, schema: str) -> Reading:
     values = {"schema": schema}
     owner = session.value(_SCHEMA, values)
     if owner is None:
-        return Reading(model.Schema(schema, exists=False), {}, {})
+        return Reading(model.Schema(schema, exists=False), {}, {}, {})
     relations = session.rows(_RELATIONS, values)
     columns = _by_relation(session.rows(_COLUMNS, values))
-    constraints = _by_relation(session.rows(_CONSTRAINTS.format(nulls_not_distinct=distinct.format("x")), values))
+    set_columns = "k.confdelsetcols" if session.version >= 15 else "NULL::int2[]"
+    constraints = _by_relation(session.rows(_CONSTRAINTS.format(nulls_not_distinct=distinct.format("x"), set_columns=set_columns), values))
     indexes = _by_relation(session.rows(_INDEXES.format(nulls_not_distinct=distinct.format("i")), values))
     enums = {row.name: model.Enum(row.name, tuple(row.labels), row.owner) for row in session.rows(_ENUMS, values)}
     marks = {("enum", name): _mark(tuple(enum.values)) for name, enum in enums.items()}
@@ -130,14 +159,15 @@ def read(session, schema: str) -> Reading:
         parts = (columns.get(row.oid, ()), constraints.get(row.oid, ()), indexes.get(row.oid, ()))
         if row.kind in TABLES:
             tables[row.relname] = _table(row, *parts)
-            marks["table", row.relname] = _mark((row[2:4], row[5:11], *(tuple(part[1:] for part in rows) for rows in parts)))
+            marks["table", row.relname] = _mark((row[2:4], row[5:11], row.replica_identity, *(tuple(part[1:] for part in rows) for rows in parts)))
         elif row.kind == "v":
             views[row.relname] = _view(row, parts[0])
             marks["view", row.relname] = _mark((row.query, row.description, row.options, tuple(part[1:3] for part in parts[0])))
         else:
             others[row.relname] = KINDS[row.kind]
     found = model.Schema(schema, owner=owner, tables=tables, enums=enums, views=views, others=others)
-    return Reading(found, marks, oids)
+    names = {(row.room, row.name): row.what for row in session.rows(_NAMES, values)}
+    return Reading(found, marks, oids, names)
 
 
 def _by_relation(rows: list) -> dict:
@@ -163,13 +193,12 @@ def _table(row, columns, constraints, indexes) -> model.Table:
         comment=row.description,
         owner=row.owner,
         unlogged=row.persistence == "u",
+        replica_identity=row.replica_identity or "default",
     )
 
 
 def _column(row) -> model.Column:
-    serial = ""
-    if row.owned_sequence and row.expression and row.owned_sequence in row.expression and row.expression.startswith("nextval("):
-        serial = row.owned_sequence
+    serial = row.owned_sequence if row.owned_sequence and row.expression.startswith("nextval(") else ""
     return model.Column(
         name=row.name,
         type=row.type,
@@ -180,6 +209,9 @@ def _column(row) -> model.Column:
         collation=row.collation or "",
         comment=row.description,
         serial=serial,
+        serial_default=row.expression if serial else "",
+        start=row.start,
+        increment=row.increment,
     )
 
 
@@ -199,6 +231,8 @@ def _constraint(row) -> model.Constraint:
         deferred=row.deferred,
         no_inherit=row.kind == model.CHECK and row.no_inherit,
         nulls_not_distinct=row.nulls_not_distinct,
+        include=tuple(row.include),
+        delete_columns=tuple(row.delete_columns),
         validated=row.validated,
         text=row.text or "",
     )

@@ -134,7 +134,7 @@ class Converger:
         else:
             wanted, same = self._normalised(reading, remembered)
         live = _respelled(live, self.spellings)
-        known = facts.Facts(self.session, wanted, live, reading.oids)
+        known = facts.Facts(self.session, wanted, live, reading.oids, reading.names)
         plan = Planner(wanted, live, known, self.purge, same).plan()
         if ("definition", "") in same:
             plan = plan._replace(undeclared=sorted({*plan.undeclared, *(name for kind, name in remembered if kind == "undeclared")}))
@@ -206,7 +206,11 @@ class Converger:
         for name in there:
             tables[name] = _merged(declared.tables[name], read.tables[name], live.tables.get(name) or live.tables[declared.tables[name].renamed_from])
         normalised_views = {
-            name: dataclasses.replace(read.views[name], owner=view.owner, written=view.query) if name in read.views and name in live.views else view
+            name: (
+                dataclasses.replace(view, query=read.views[name].query, columns=read.views[name].columns, written=view.query)
+                if name in read.views and name in live.views
+                else view
+            )
             for name, view in declared.views.items()
         }
         return dataclasses.replace(declared, tables=tables, views=normalised_views), same
@@ -269,7 +273,7 @@ class Converger:
             # What was made from the declaration itself has no other text to be compared with.
             made = {("table", name) for name in found.wanted.tables if name not in found.live.tables and not found.wanted.tables[name].renamed_from}
             made |= {("view", name) for name in found.wanted.views}
-            known = facts.Facts(self.session, found.wanted, reading.schema, reading.oids)
+            known = facts.Facts(self.session, found.wanted, reading.schema, reading.oids, reading.names)
             try:
                 left = Planner(found.wanted, _respelled(reading.schema, self.spellings), known, self.purge, found.same | made).plan().steps
             except PlanError as error:
@@ -325,6 +329,8 @@ def _merged(declared: model.Table, read: model.Table, live: model.Table) -> mode
             comment=declared.columns[name].comment,
             renamed_from=declared.columns[name].renamed_from,
             written=(declared.columns[name].default, declared.columns[name].generated),
+            start=declared.columns[name].start,
+            increment=declared.columns[name].increment,
         )
         for name, column in read.columns.items()
     }
@@ -338,8 +344,9 @@ def _merged(declared: model.Table, read: model.Table, live: model.Table) -> mode
     }
     for name, column in columns.items():
         there = live.columns.get(name) or live.columns.get(column.renamed_from)
-        if column.serial and there is not None and there.serial:
-            columns[name] = dataclasses.replace(column, serial=there.serial)
+        if there is not None and there.serial and (column.serial or column.default == there.serial_default):
+            # Written as serial, or as the default that serial stands for.
+            columns[name] = dataclasses.replace(column, serial=there.serial, default="", written=())
     return dataclasses.replace(
         read,
         columns=columns,
@@ -349,6 +356,7 @@ def _merged(declared: model.Table, read: model.Table, live: model.Table) -> mode
         renamed_from=declared.renamed_from,
         owner=declared.owner,
         unlogged=live.unlogged,
+        replica_identity=declared.replica_identity,
     )
 
 

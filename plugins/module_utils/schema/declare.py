@@ -23,9 +23,11 @@ LISTS: dict = {
     "tables": {
         "columns": {},
         "primary_key": None,
-        "unique": {"columns": None},
-        "foreign_keys": {"columns": None, "references": {"columns": None}},
+        "primary_key_options": {"include": None},
+        "unique": {"columns": None, "include": None},
+        "foreign_keys": {"columns": None, "on_delete_columns": None, "references": {"columns": None}},
         "checks": {},
+        "exclusions": {"elements": None},
         "indexes": {"columns": None, "include": None},
     },
     "enums": {"values": None},
@@ -121,6 +123,12 @@ def _column(declared: dict, place: str) -> model.Column:
         _name(declared["collation"], f"{place}: collation")
     if declared.get("renamed_from"):
         _name(declared["renamed_from"], f"{place}: renamed_from")
+    if not identity:
+        for option in ("identity_start", "identity_increment"):
+            if declared.get(option) is not None:
+                raise DeclarationError(f"{place}: {option} belongs to an identity; set identity too, or leave {option} out")
+    if declared.get("identity_increment") == 0:
+        raise DeclarationError(f"{place}: identity_increment is 0, so that each number would be the same; give another")
     return model.Column(
         name=declared["name"],
         type=sql.SERIALS[kind.lower()] if serial else kind,
@@ -132,6 +140,8 @@ def _column(declared: dict, place: str) -> model.Column:
         comment=declared.get("comment"),
         renamed_from=declared.get("renamed_from") or "",
         serial=kind.lower() if serial else "",
+        start=declared.get("identity_start"),
+        increment=declared.get("identity_increment"),
     )
 
 
@@ -149,9 +159,14 @@ def _table(declared: dict, place: str, owner: str, schema_name: str) -> model.Ta
 
     if declared.get("primary_key"):
         keys = _columns_exist(declared["primary_key"], columns, f"{place}: primary_key")
-        add(model.Constraint(model.PRIMARY, f"{name}_pkey", keys), f"{place}: primary_key")
+        more = declared.get("primary_key_options") or {}
+        where = f"{place}: primary_key_options"
+        key_name = _name(more["name"], f"{where}: name") if more.get("name") else f"{name}_pkey"
+        add(model.Constraint(model.PRIMARY, key_name, keys, include=_included(more, keys, columns, where), **_timing(more, where)), where)
         for key in keys:
             columns[key] = dataclasses.replace(columns[key], nullable=False)
+    elif declared.get("primary_key_options"):
+        raise DeclarationError(f"{place}: primary_key_options is for a primary_key, which is not declared; list its columns")
     for number, one in enumerate(declared.get("unique") or []):
         where = f"{place}: unique[{number}]"
         keys = _columns_exist(one.get("columns") or [], columns, f"{where}: columns")
@@ -159,7 +174,17 @@ def _table(declared: dict, place: str, owner: str, schema_name: str) -> model.Ta
         twin = next((other for other in constraints.values() if other.columns == keys), None)
         if twin:
             raise DeclarationError(f"{where}: {twin.name} keeps ({', '.join(keys)}) unique already; leave this one out")
-        add(model.Constraint(model.UNIQUE, _derived(one.get("name"), name, keys, "key", where), keys), where)
+        add(
+            model.Constraint(
+                model.UNIQUE,
+                _derived(one.get("name"), name, keys, "key", where),
+                keys,
+                include=_included(one, keys, columns, where),
+                nulls_not_distinct=bool(one.get("nulls_not_distinct")),
+                **_timing(one, where),
+            ),
+            where,
+        )
     for number, one in enumerate(declared.get("checks") or []):
         where = f"{place}: checks[{number}]"
         add(
@@ -171,6 +196,9 @@ def _table(declared: dict, place: str, owner: str, schema_name: str) -> model.Ta
     for number, one in enumerate(declared.get("foreign_keys") or []):
         where = f"{place}: foreign_keys[{number}]"
         add(_foreign_key(one, name, columns, schema_name, where), where)
+    for number, one in enumerate(declared.get("exclusions") or []):
+        where = f"{place}: exclusions[{number}]"
+        add(_exclusion(one, where), where)
     indexes = _each(declared.get("indexes"), f"{place}: indexes", lambda one, where: _index(one, where, columns))
     if declared.get("renamed_from"):
         _name(declared["renamed_from"], f"{place}: renamed_from")
@@ -183,6 +211,7 @@ def _table(declared: dict, place: str, owner: str, schema_name: str) -> model.Ta
         constraints=constraints,
         indexes=indexes,
         partition_by=partition_by,
+        replica_identity=_replica_identity(declared.get("replica_identity"), indexes, constraints, place),
         comment=declared.get("comment"),
         renamed_from=declared.get("renamed_from") or "",
         owner=owner,
@@ -196,6 +225,54 @@ def _derived(given: t.Optional[str], table: str, columns: t.Iterable[str], suffi
     if problem:
         raise DeclarationError(f"{place}: name {name!r} {problem}")
     return name
+
+
+def _included(one: dict, keys: tuple, columns: dict, where: str) -> tuple:
+    if not one.get("include"):
+        return ()
+    listed = _columns_exist(one["include"], columns, f"{where}: include")
+    twice = [column for column in listed if column in keys]
+    if twice:
+        raise DeclarationError(f"{where}: include lists {twice[0]}, which is one of the key's columns; leave it out")
+    return listed
+
+
+def _timing(one: dict, where: str) -> dict:
+    if one.get("initially_deferred") and not one.get("deferrable"):
+        raise DeclarationError(f"{where}: initially_deferred needs deferrable: true")
+    return {"deferrable": bool(one.get("deferrable")), "deferred": bool(one.get("initially_deferred"))}
+
+
+def _exclusion(one: dict, where: str) -> model.Constraint:
+    name = _name(one.get("name"), f"{where}: name")
+    method = _name(one.get("method") or "gist", f"{where}: method")
+    elements = []
+    for number, text in enumerate(one.get("elements") or []):
+        place = f"{where}: elements[{number}]"
+        _sql(text, place)
+        if len(lexer.split_top(str(text))) > 1 or not re.search(r"(?i)\swith\s+\S+$", str(text).strip()):
+            raise DeclarationError(f"{place}: {str(text)!r} is no column or expression and its operator; write one such as room WITH =")
+        elements.append(str(text).strip())
+    if not elements:
+        raise DeclarationError(f"{where}: elements is empty; list at least one, such as room WITH =")
+    predicate = f" WHERE ({_sql(one['where'], f'{where}: where')})" if one.get("where") else ""
+    timing = _timing(one, where)
+    text = f"EXCLUDE USING {identifier(method)} ({', '.join(elements)}){predicate}"
+    if timing["deferrable"]:
+        text += " DEFERRABLE INITIALLY DEFERRED" if timing["deferred"] else " DEFERRABLE"
+    return model.Constraint(model.EXCLUDE, name, text=text, **timing)
+
+
+def _replica_identity(given: t.Optional[str], indexes: dict, constraints: dict, place: str) -> str:
+    if not given or given in ("default", "full", "nothing"):
+        return given or ""
+    if given not in indexes and not (given in constraints and constraints[given].kind in (model.PRIMARY, model.UNIQUE)):
+        raise DeclarationError(
+            f"{place}: replica_identity is {given!r}, which is neither default, full or nothing nor an index or key that is declared; correct it"
+        )
+    if given in indexes and not indexes[given].unique:
+        raise DeclarationError(f"{place}: replica_identity names the index {given}, which is not unique; PostgreSQL wants a unique one")
+    return given
 
 
 def _foreign_key(one: dict, table: str, columns: dict, schema_name: str, where: str) -> model.Constraint:
@@ -212,13 +289,25 @@ def _foreign_key(one: dict, table: str, columns: dict, schema_name: str, where: 
             raise DeclarationError(
                 f"{where}: {option} is {one[option]!r}; allowed are {', '.join(action.replace(' ', '_') for action in model.ACTIONS)}"
             )
+    set_columns = ()
+    if one.get("on_delete_columns"):
+        if actions["on_delete"] not in ("set null", "set default"):
+            raise DeclarationError(f"{where}: on_delete_columns needs on_delete: set_null or set_default")
+        set_columns = tuple(one["on_delete_columns"])
+        _distinct(set_columns, f"{where}: on_delete_columns")
+        strange = [column for column in set_columns if column not in keys]
+        if strange:
+            raise DeclarationError(f"{where}: on_delete_columns lists {strange[0]}, which is none of its columns; correct it")
     return model.Constraint(
         kind=model.FOREIGN,
         name=_derived(one.get("name"), table, keys, "fkey", where),
         columns=keys,
         target=(references.get("schema") or schema_name, references["table"]),
         target_columns=targets,
-        deferrable=bool(one.get("deferrable")),
+        match_full=one.get("match") == "full",
+        # All of them is what PostgreSQL does without a list.
+        delete_columns=set_columns if set(set_columns) != set(keys) else (),
+        **_timing(one, where),
         **actions,
     )
 
@@ -251,11 +340,9 @@ def _index(one: dict, place: str, columns: dict) -> model.Index:
         method=method,
         where=_sql(one["where"], f"{place}: where") if one.get("where") else "",
         include=include,
+        nulls_not_distinct=bool(one.get("nulls_not_distinct")),
         storage=tuple(storage),
     )
-
-
-# What may follow the column or expression of an index's key.
 
 
 def _index_key(text: str, columns: dict, where: str) -> str:
@@ -287,7 +374,13 @@ def _view(declared: dict, place: str, owner: str) -> model.View:
     first = next(token.name for token in lexer.tokens(query) if token.kind != lexer.SPACE)
     if first not in ("select", "with", "values", "table") and not query.startswith("("):
         raise DeclarationError(f"{place}: query begins with {query.split()[0]!r}; a view is a SELECT")
-    return model.View(declared["name"], query, owner=owner)
+    options = []
+    for option in ("security_invoker", "security_barrier"):
+        if declared.get(option) is not None:
+            options.append((option, "on" if declared[option] else ""))
+    if declared.get("check_option"):
+        options.append(("check_option", declared["check_option"] if declared["check_option"] != "none" else ""))
+    return model.View(declared["name"], query, owner=owner, options=tuple(sorted(options)), comment=declared.get("comment"))
 
 
 def _distinct_relations(declared: model.Schema) -> None:

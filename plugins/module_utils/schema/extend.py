@@ -12,7 +12,8 @@ from __future__ import annotations
 import typing as t
 
 # Lists of a table whose elements have names.
-NAMED = ("columns", "unique", "foreign_keys", "checks", "indexes")
+LISTS_OF_COLUMNS = ("columns", "include", "on_delete_columns")
+NAMED = ("columns", "unique", "foreign_keys", "checks", "exclusions", "indexes")
 
 
 def extended(base: t.Any, more: t.Any) -> t.Any:
@@ -75,7 +76,7 @@ def _follow(table: dict, renamed: dict) -> dict:
         if not isinstance(elements, list):
             return elements
         return [
-            {option: names(value) if option in ("columns", "include") else value for option, value in one.items()} if isinstance(one, dict) else one
+            {option: names(value) if option in LISTS_OF_COLUMNS else value for option, value in one.items()} if isinstance(one, dict) else one
             for one in elements
         ]
 
@@ -84,6 +85,8 @@ def _follow(table: dict, renamed: dict) -> dict:
     found = {option: parts(value) if option in ("unique", "foreign_keys", "indexes") else value for option, value in table.items()}
     if "primary_key" in found:
         found["primary_key"] = names(found["primary_key"])
+    if isinstance(found.get("primary_key_options"), dict):
+        found["primary_key_options"] = parts([found["primary_key_options"]])[0]
     return found
 
 

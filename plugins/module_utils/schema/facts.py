@@ -55,7 +55,9 @@ SELECT DISTINCT pg_describe_object(d.classid, d.objid, 0) AS what, c.relname AS 
    AND (d.classid IN ('pg_policy'::regclass, 'pg_trigger'::regclass, 'pg_proc'::regclass) AND d.deptype = 'n'
      OR d.classid = 'pg_policy'::regclass AND d.refobjsubid > 0
      OR d.classid = 'pg_trigger'::regclass AND d.refobjsubid > 0 AND NOT (SELECT g.tgisinternal FROM pg_trigger g WHERE g.oid = d.objid)
-     OR d.classid = 'pg_rewrite'::regclass AND EXISTS (SELECT FROM pg_rewrite r JOIN pg_class m ON m.oid = r.ev_class WHERE r.oid = d.objid AND m.relkind = 'm')
+     OR d.classid = 'pg_publication_rel'::regclass AND d.refobjsubid > 0 AND d.refobjid <> ALL(%(whole)s::oid[])
+     OR d.classid = 'pg_rewrite'::regclass AND EXISTS (SELECT FROM pg_rewrite r JOIN pg_class m ON m.oid = r.ev_class WHERE r.oid = d.objid
+          AND m.relkind <> 'v' AND m.oid <> ALL(%(whole)s::oid[]))
      OR d.classid = 'pg_constraint'::regclass AND EXISTS (SELECT FROM pg_constraint k JOIN pg_class f ON f.oid = k.conrelid
           WHERE k.oid = d.objid AND k.contype = 'f' AND f.relnamespace <> c.relnamespace))
  ORDER BY 1
@@ -88,6 +90,84 @@ SELECT coalesce(g.rolname, ''), e.privilege_type, e.is_grantable, a.attname
 """
 
 
+# What a view carries beside its query: made again as it was.
+_VIEW_PARTS = """
+SELECT 'comment' AS kind, a.attname AS column, d.description AS text
+  FROM pg_description d JOIN pg_attribute a ON a.attrelid = d.objoid AND a.attnum = d.objsubid
+ WHERE d.classoid = 'pg_class'::regclass AND d.objoid = to_regclass(%(view)s) AND d.objsubid > 0
+ UNION ALL
+SELECT 'default', a.attname, pg_get_expr(f.adbin, f.adrelid)
+  FROM pg_attrdef f JOIN pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum WHERE f.adrelid = to_regclass(%(view)s)
+ UNION ALL
+SELECT 'trigger', '', pg_get_triggerdef(g.oid) FROM pg_trigger g WHERE g.tgrelid = to_regclass(%(view)s) AND NOT g.tgisinternal
+ UNION ALL
+SELECT 'rule', '', pg_get_ruledef(r.oid) FROM pg_rewrite r WHERE r.ev_class = to_regclass(%(view)s) AND r.rulename <> '_RETURN'
+ ORDER BY 1, 2, 3
+"""
+# What hangs on a view and cannot be made again by what is known here: who uses it, and what was said of its parts.
+_VIEW_HOLDS = """
+SELECT DISTINCT pg_describe_object(d.classid, d.objid, d.objsubid) AS what
+  FROM pg_depend d JOIN pg_class v ON v.oid = to_regclass(%(view)s)
+ WHERE (d.refclassid = 'pg_class'::regclass AND d.refobjid = v.oid
+        OR d.refclassid = 'pg_type'::regclass AND d.refobjid IN (SELECT y.oid FROM pg_type y WHERE y.oid = v.reltype OR y.typelem = v.reltype))
+   AND d.deptype = 'n' AND NOT (d.classid = 'pg_trigger'::regclass AND EXISTS (SELECT FROM pg_trigger g WHERE g.oid = d.objid AND g.tgrelid = v.oid))
+   AND NOT (d.classid = 'pg_rewrite'::regclass
+            AND EXISTS (SELECT FROM pg_rewrite r JOIN pg_class m ON m.oid = r.ev_class WHERE r.oid = d.objid AND m.relkind = 'v'))
+ UNION ALL
+SELECT 'the security label of ' || pg_describe_object(s.classoid, s.objoid, s.objsubid)
+  FROM pg_seclabel s WHERE s.classoid = 'pg_class'::regclass AND s.objoid = to_regclass(%(view)s)
+ UNION ALL
+SELECT CASE WHEN g.tgenabled <> 'O' THEN 'the state of ' ELSE 'the comment on ' END || 'trigger ' || g.tgname
+  FROM pg_trigger g WHERE g.tgrelid = to_regclass(%(view)s) AND NOT g.tgisinternal
+   AND (g.tgenabled <> 'O' OR obj_description(g.oid, 'pg_trigger') IS NOT NULL)
+ UNION ALL
+SELECT CASE WHEN r.ev_enabled <> 'O' THEN 'the state of ' ELSE 'the comment on ' END || 'rule ' || r.rulename
+  FROM pg_rewrite r WHERE r.ev_class = to_regclass(%(view)s) AND r.rulename <> '_RETURN'
+   AND (r.ev_enabled <> 'O' OR obj_description(r.oid, 'pg_rewrite') IS NOT NULL)
+ ORDER BY 1
+"""
+_INDEX_PARTS = """
+SELECT obj_description(i.indexrelid, 'pg_class') AS comment, i.indisreplident AS identity, i.indisclustered AS clustered,
+       array_remove(ARRAY[
+         (SELECT 'the tablespace ' || s.spcname FROM pg_tablespace s WHERE s.oid = x.reltablespace),
+         (SELECT 'the statistics targets of its expressions' FROM pg_attribute a WHERE a.attrelid = x.oid AND coalesce(a.attstattarget, -1) >= 0 LIMIT 1)
+       ], NULL) AS others
+  FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid WHERE i.indexrelid = to_regclass(%s)
+"""
+_CONSTRAINT_COMMENT = "SELECT obj_description(k.oid, 'pg_constraint') FROM pg_constraint k WHERE k.conrelid = to_regclass(%s) AND k.conname = %s"
+# What goes with a column that is dropped, beside keys, checks and indexes, which the model knows.
+_COLUMN_HOLDS = """
+WITH here AS (
+  SELECT a.* FROM pg_attribute a WHERE a.attrelid = to_regclass(%(table)s) AND a.attname = %(column)s
+)
+SELECT DISTINCT 'the grant of ' || e.privilege_type || ' to ' || coalesce(g.rolname, 'PUBLIC') AS what
+  FROM here CROSS JOIN LATERAL aclexplode(here.attacl) e LEFT JOIN pg_roles g ON g.oid = e.grantee
+ UNION ALL
+SELECT pg_describe_object(d.classid, d.objid, 0)
+  FROM here JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = here.attrelid AND d.refobjsubid = here.attnum
+ WHERE d.classid IN ('pg_statistic_ext'::regclass, 'pg_publication_rel'::regclass)
+ UNION ALL
+SELECT 'the comment on ' || pg_describe_object(d.classid, d.objid, 0)
+  FROM here JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = here.attrelid AND d.refobjsubid = here.attnum
+ WHERE d.classid = 'pg_constraint'::regclass AND obj_description(d.objid, 'pg_constraint') IS NOT NULL
+    OR d.classid = 'pg_class'::regclass AND obj_description(d.objid, 'pg_class') IS NOT NULL
+ UNION ALL
+SELECT 'the security label' FROM here JOIN pg_seclabel s ON s.classoid = 'pg_class'::regclass AND s.objoid = here.attrelid AND s.objsubid = here.attnum
+ UNION ALL
+SELECT 'its storage or statistics settings' FROM here JOIN pg_type y ON y.oid = here.atttypid
+ WHERE here.attstorage <> y.typstorage OR coalesce(here.attstattarget, -1) >= 0
+    OR EXISTS (SELECT FROM unnest(here.attoptions) u(option) WHERE u.option LIKE 'n\\_distinct%%')
+ ORDER BY 1
+"""
+_SEQUENCE_USERS = """
+SELECT pg_describe_object(d.classid, d.objid, d.objsubid) FROM pg_depend d
+ WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = to_regclass(%(sequence)s) AND d.deptype = 'n'
+   AND NOT (d.classid = 'pg_attrdef'::regclass AND EXISTS (SELECT FROM pg_attrdef f JOIN pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum
+            WHERE f.oid = d.objid AND f.adrelid = to_regclass(%(table)s) AND a.attname = %(column)s))
+ ORDER BY 1 LIMIT 1
+"""
+
+
 class TypeChange(t.NamedTuple):
     """``using``: PostgreSQL has no cast that it would apply by itself; the way goes through text."""
 
@@ -106,6 +186,15 @@ class Part(t.NamedTuple):
     nested: bool
     attached: bool
     built: t.Optional[bool]
+
+
+class IndexParts(t.NamedTuple):
+    """What hangs on an index; ``others`` is what can't be given to another, in words."""
+
+    comment: t.Optional[str] = None
+    identity: bool = False
+    clustered: bool = False
+    others: tuple = ()
 
 
 class User(t.NamedTuple):
@@ -131,10 +220,11 @@ class Facts:
 
     :param wanted: the declared schema, whose enums a trial may need.
     :param oids: of the live relations by name.
+    :param names: see catalog.Reading.
     """
 
-    def __init__(self, session, wanted: model.Schema, live: model.Schema, oids: dict) -> None:
-        self.session, self.wanted, self.live, self.oids = session, wanted, live, oids
+    def __init__(self, session, wanted: model.Schema, live: model.Schema, oids: dict, names: t.Optional[dict] = None) -> None:
+        self.session, self.wanted, self.live, self.oids, self.names = session, wanted, live, oids, names or {}
         self._user = ""
         self._roles: dict = {}
         self._comparable: dict = {}
@@ -257,6 +347,36 @@ class Facts:
 
     def view_rights(self, schema: str, view: str) -> tuple:
         return tuple(tuple(row) for row in self.session.rows(_RIGHTS, {"view": identifier(schema, view)}))
+
+    # -- what hangs on an object that is made anew
+
+    def view_parts(self, schema: str, view: str) -> list:
+        """(kind, column, text): comment and default of a column; the statement of a trigger or rule."""
+        with self.session.transaction("READ ONLY"):
+            scratch.set_path(self.session, self.live.name)
+            return [tuple(row) for row in self.session.rows(_VIEW_PARTS, {"view": identifier(schema, view)})]
+
+    def view_holds(self, schema: str, view: str) -> list[str]:
+        return [row.what for row in self.session.rows(_VIEW_HOLDS, {"view": identifier(schema, view)})]
+
+    def index_parts(self, index: str) -> IndexParts:
+        rows = self.session.rows(_INDEX_PARTS, [identifier(self.live.name, index)])
+        return IndexParts(rows[0].comment, rows[0].identity, rows[0].clustered, tuple(rows[0].others)) if rows else IndexParts()
+
+    def constraint_comment(self, table: str, constraint: str) -> t.Optional[str]:
+        return self.session.value(_CONSTRAINT_COMMENT, [identifier(self.live.name, table), constraint])
+
+    def column_holds(self, table: str, column: str) -> list[str]:
+        return [row.what for row in self.session.rows(_COLUMN_HOLDS, {"table": identifier(self.live.name, table), "column": column})]
+
+    def sequence_user(self, sequence: str, table: str, column: str) -> t.Optional[str]:
+        """What takes numbers from a sequence besides the column that owns it; None for nothing."""
+        named = {"sequence": identifier(self.live.name, sequence), "table": identifier(self.live.name, table), "column": column}
+        return self.session.value(_SEQUENCE_USERS, named)
+
+    @property
+    def version(self) -> int:
+        return self.session.version
 
     # -- partitions
 

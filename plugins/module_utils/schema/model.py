@@ -17,8 +17,8 @@ ALWAYS, BY_DEFAULT = "always", "by_default"
 ACTIONS = ("no action", "restrict", "cascade", "set null", "set default")
 
 
-# Storage parameters of indexes that are switches; PostgreSQL keeps the word that was written.
-SWITCHES = ("autosummarize", "buffering", "deduplicate_items", "fastupdate")
+# Options of indexes and views that are switches; PostgreSQL keeps the word that was written.
+SWITCHES = ("autosummarize", "buffering", "deduplicate_items", "fastupdate", "security_barrier", "security_invoker")
 ON, OFF = ("on", "true", "yes", "1"), ("off", "false", "no", "0")
 
 
@@ -28,6 +28,12 @@ def storage_value(parameter: str, value: t.Any) -> str:
     if parameter in SWITCHES:
         return "on" if text.lower() in ON else "off" if text.lower() in OFF else text
     return text
+
+
+def options_meant(options: t.Iterable) -> dict:
+    """{name: value} of a view's options, to be compared: one spelling of each switch, and one that is off is not there."""
+    found = {name: storage_value(name, value) for name, value in options}
+    return {name: value for name, value in found.items() if not (name in SWITCHES and value == "off")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +51,11 @@ class Column:
     renamed_from: str = ""
     # Name of the sequence that the column owns and takes its default from; '' for none.
     serial: str = ""
+    # Options of an identity's sequence; None means: not declared, leave it.
+    start: t.Optional[int] = None
+    increment: t.Optional[int] = None
+    # Live: the default that names the sequence of `serial`.
+    serial_default: str = dataclasses.field(default="", compare=False)
     # (default, generated) in the user's words, where these here are PostgreSQL's: what is made is made from them.
     written: tuple = dataclasses.field(default=(), compare=False)
 
@@ -66,6 +77,8 @@ class Constraint:
     deferred: bool = False
     no_inherit: bool = False
     nulls_not_distinct: bool = False
+    include: tuple = ()  # columns that the index of a key carries
+    delete_columns: tuple = ()  # of a foreign key: the only ones that ON DELETE SET NULL or SET DEFAULT sets
     validated: bool = True
     text: str = ""  # of an exclusion constraint
     written: str = dataclasses.field(default="", compare=False)  # the expression in the user's words
@@ -116,6 +129,8 @@ class Table:
     renamed_from: str = ""
     owner: str = ""
     unlogged: bool = False
+    # default, full, nothing, or the name of an index; '' means: not declared, leave it.
+    replica_identity: str = ""
 
     @property
     def primary_key(self) -> t.Optional[Constraint]:
@@ -136,16 +151,31 @@ class Enum:
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """``columns``: ((name, type), ...) as PostgreSQL derives them; empty for a declared one."""
+    """``columns``: ((name, type), ...) as PostgreSQL derives them; empty for a declared one.
+
+    ``options``: ((name, value), ...), sorted; of a declared one '' for the value means: without this option.
+    ``whole``: no other option than those may be there, as in a definition.
+    """
 
     name: str
     query: str
     columns: tuple = ()
     owner: str = ""
     options: tuple = ()
+    whole: bool = False
     comment: t.Optional[str] = None
     acl: tuple = ()  # ((grantee, privilege, grantable, columns), ...)
     written: str = dataclasses.field(default="", compare=False)  # the query in the user's words
+
+    def options_over(self, live: t.Iterable) -> tuple:
+        """The options that it is to have, over those that the live one has."""
+        found = {} if self.whole else dict(live)
+        for name, value in self.options:
+            if value:
+                found[name] = value
+            else:
+                found.pop(name, None)
+        return tuple(sorted(found.items()))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,22 @@ import typing as t
 
 from ..postgres import identifier, literal
 from . import lexer, model, sql, tables
-from .steps import ACCESS_EXCLUSIVE, BLOCKS_WRITES, DELETES_DATA, LABELS, MAIN, SHARE_ROW_EXCLUSIVE, PlanError, Step, ordered
+from .steps import (
+    ACCESS_EXCLUSIVE,
+    BLOCKS_WRITES,
+    DELETES_DATA,
+    LABELS,
+    MAIN,
+    RELATION,
+    SHARE_ROW_EXCLUSIVE,
+    TYPE,
+    PlanError,
+    Step,
+    ordered,
+    refuse_taken_names,
+    relations,
+    with_row_type,
+)
 
 # What stands around the orders of tables.py in the main transaction.
 SCHEMA, ENUM = 0, 10
@@ -63,6 +78,25 @@ class Planner:
     def adding_rewrites(self, table: model.Table, column: model.Column) -> bool:
         return self.facts.adding_rewrites(table, column)
 
+    @property
+    def version(self) -> int:
+        return self.facts.version
+
+    def index_parts(self, index: str):
+        return self.facts.index_parts(index)
+
+    def constraint_comment(self, table: str, constraint: str) -> t.Optional[str]:
+        return self.facts.constraint_comment(self._actual(table), constraint)
+
+    def column_holds(self, table: str, column: str) -> list:
+        return self.facts.column_holds(self._actual(table), self.old_columns.get((table, column), column))
+
+    def sequence_user(self, sequence: str, table: str, column: str) -> t.Optional[str]:
+        return self.facts.sequence_user(sequence, self._actual(table), self.old_columns.get((table, column), column))
+
+    def is_taken(self, relation: str) -> bool:
+        return (RELATION, relation) in self.facts.names
+
     def is_live(self, table: str) -> bool:
         return table in self.after.tables
 
@@ -111,10 +145,12 @@ class Planner:
         self._lock_by_actual_names()
         for name, kind in sorted(self.live.others.items()):
             self.undeclared.append(f"{kind} {self.live.name}.{name}")
-        return Plan(ordered(self.steps), sorted(self.undeclared))
+        steps = ordered(self.steps)
+        refuse_taken_names(steps, self.facts.names)
+        return Plan(steps, sorted(self.undeclared))
 
-    def step(self, order: int, text: str, reason: str, what: str, hazards: tuple = (), stage: int = MAIN, locks: tuple = ()) -> None:
-        self.steps.append(Step(stage, order, text, reason, what, hazards, locks))
+    def step(self, order: int, text: str, reason: str, what: str, hazards: tuple = (), stage: int = MAIN, locks: tuple = (), **names) -> None:
+        self.steps.append(Step(stage, order, text, reason, what, hazards, locks, **names))
 
     def _named(self, kind: str, name: str) -> str:
         return f"{kind} {self.wanted.name}.{name}"
@@ -144,7 +180,13 @@ class Planner:
                 self.old_tables[name] = table.renamed_from
                 text = sql.alter(self.live.name, table.renamed_from, f"RENAME TO {identifier(name)}")
                 self.step(
-                    tables.RENAME, text, f"renamed_from is {table.renamed_from}; its rows stay", self._named("table", name), locks=self._lock(name)
+                    tables.RENAME,
+                    text,
+                    f"renamed_from is {table.renamed_from}; its rows stay",
+                    self._named("table", name),
+                    locks=self._lock(name),
+                    frees=with_row_type(table.renamed_from),
+                    makes=with_row_type(name),
                 )
             if name in found:
                 for column in table.columns.values():
@@ -239,14 +281,15 @@ class Planner:
             live = self.live.enums.get(name)
             what = self._named("enum", name)
             if live is None:
-                self.step(ENUM, sql.enum(self.wanted.name, wanted), "it is missing", what)
+                self.step(ENUM, sql.enum(self.wanted.name, wanted), "it is missing", what, makes=((TYPE, name),))
             elif live.values != wanted.values:
                 self._labels(wanted, live, what)
         for name, live in self.live.enums.items():
             if name in self.wanted.enums:
                 continue
             if self.purge:
-                self.step(DROP_ENUM, f"DROP TYPE {identifier(self.live.name, name)}", "it is not declared", self._named("enum", name))
+                text = f"DROP TYPE {identifier(self.live.name, name)}"
+                self.step(DROP_ENUM, text, "it is not declared", self._named("enum", name), frees=((TYPE, name),))
             else:
                 self.undeclared.append(self._named("enum", name))
 
@@ -282,7 +325,12 @@ class Planner:
             else (tables.CREATE + bool(table.partition_of), tables.ADD_FOREIGN, tables.ADD_INDEX)
         )
         locks = self._lock(table.partition_of) if table.partition_of in self.after.tables else ()
-        self.step(first, sql.table(schema, table), "it is missing", what, locks=locks)
+        keys = relations(*table.of_kind(model.PRIMARY, model.UNIQUE, model.EXCLUDE))
+        self.step(first, sql.table(schema, table), "it is missing", what, locks=locks, makes=(*with_row_type(name), *keys))
+        if table.replica_identity not in ("", "default"):
+            given = table.replica_identity
+            words = given.upper() if given in ("full", "nothing") else f"USING INDEX {identifier(given)}"
+            self.step(tables.COMMENT, sql.alter(schema, name, f"REPLICA IDENTITY {words}"), "it is declared", what)
         for constraint in table.of_kind(model.FOREIGN).values():
             locks = self._lock(constraint.target[1], SHARE_ROW_EXCLUSIVE) if constraint.target[0] == schema else ()
             text = sql.alter(schema, name, f"ADD {sql.constraint(constraint)}")
@@ -296,7 +344,8 @@ class Planner:
                 locks=locks,
             )
         for index in table.indexes.values():
-            self.step(index_order, sql.index(schema, name, index), "it is missing; the table is new", self._named("index", index.name))
+            text, made = sql.index(schema, name, index), relations(index.name)
+            self.step(index_order, text, "it is missing; the table is new", self._named("index", index.name), makes=made)
         if table.comment:
             self.step(tables.COMMENT, sql.comment("TABLE", identifier(schema, name), table.comment), "it is declared", what)
         for column in table.columns.values():
@@ -382,7 +431,14 @@ class Planner:
                 self._named("table", name),
                 (DELETES_DATA,),
                 locks=self._lock(name),
+                frees=(*with_row_type(name), *relations(*self._parts_of(table))),
             )
+
+    @staticmethod
+    def _parts_of(table: model.Table) -> list:
+        """Names in the schema that go with a table: its indexes, keys and sequences."""
+        keys = table.of_kind(model.PRIMARY, model.UNIQUE, model.EXCLUDE)
+        return [*table.indexes, *keys, *(column.serial for column in table.columns.values() if column.serial)]
 
     def _keys_under_foreign_keys(self, dropped: t.Container[str]) -> None:
         """A foreign key rests on one index: where that goes, it is made anew, in the same transaction, unless its table is dropped."""
@@ -421,6 +477,11 @@ class Planner:
                     self.step(
                         last, text, "it comes back, on the new key", what, (BLOCKS_WRITES,) if table.partition_by else (), stage=back, locks=locks
                     )
+                    comment = self.constraint_comment(name, foreign.name)
+                    if comment:
+                        on = f"{identifier(foreign.name)} ON {identifier(self.live.name, name)}"
+                        text = f"COMMENT ON CONSTRAINT {on} IS {literal(comment)}"
+                        self.step(tables.COMMENT, text, "it had this comment", what, stage=back, locks=locks)
                     if valid and foreign.validated:
                         text = sql.alter(self.live.name, name, f"VALIDATE CONSTRAINT {identifier(foreign.name)}")
                         self.step(10, text, "it is as valid as before", what, stage=tables.VALIDATE_FINISH)
@@ -468,13 +529,15 @@ class Planner:
                 if (schema == self.live.name and name in purged)
                 else "a column or view that it shows is changed; it comes back after"
             )
-            self.step(tables.DROP_VIEW + order, f"DROP VIEW {identifier(schema, name)}", reason, f"view {schema}.{name}")
+            frees = with_row_type(name) if schema == self.live.name else ()
+            self.step(tables.DROP_VIEW + order, f"DROP VIEW {identifier(schema, name)}", reason, f"view {schema}.{name}", frees=frees)
             order = min(order + 1, 9)
         for name in undeclared:
             if name not in purged:
                 self.undeclared.append(self._named("view", name))
             elif (self.live.name, name) not in aside_names:
-                self.step(tables.DROP_VIEW + 9, f"DROP VIEW {identifier(self.live.name, name)}", "it is not declared", self._named("view", name))
+                text = f"DROP VIEW {identifier(self.live.name, name)}"
+                self.step(tables.DROP_VIEW + 9, text, "it is not declared", self._named("view", name), frees=with_row_type(name))
         place = VIEW
         for name in _by_mention(self.wanted.views):
             place = self._view(self.wanted.views[name], (self.live.name, name) in aside_names, place)
@@ -529,40 +592,81 @@ class Planner:
         same = ("view", wanted.name) in self.same or (
             live is not None and live.query == wanted.query and live.columns == (wanted.columns or live.columns)
         )
+        made = dataclasses.replace(wanted, options=wanted.options_over(live.options if live else ()), whole=True)
         if live is not None and same and not aside:
-            return place
-        text = sql.view(self.wanted.name, dataclasses.replace(wanted, options=live.options if live else ()))
+            return self._view_in_place(wanted, live, place) if ("view", wanted.name) not in self.same else place
+        text = sql.view(self.wanted.name, made)
         if live is None:
-            self.step(place, text, "it is missing", what)
-            return place + 1
+            self.step(place, text, "it is missing", what, makes=with_row_type(wanted.name))
+            return self._view_comment(wanted, None, place + 1)
         if not aside and _replaceable(wanted, live):
-            self.step(
-                place, sql.view(self.wanted.name, dataclasses.replace(wanted, options=live.options), replace=True), "its query is another", what
-            )
-            return place + 1
+            self.step(place, sql.view(self.wanted.name, made, replace=True), "its query is another", what)
+            return self._view_comment(wanted, live.comment, place + 1)
         if not aside:
             self.step(
                 tables.DROP_VIEW + 9,
                 f"DROP VIEW {identifier(self.live.name, wanted.name)}",
                 "its columns change, so that it cannot be replaced in place",
                 what,
+                frees=with_row_type(wanted.name),
             )
-        self.step(place, text, "it comes back" if same else "its query is another", what)
-        return self._rights(self.live.name, dataclasses.replace(live, acl=self.facts.view_rights(self.live.name, wanted.name)), place + 1)
+        self.step(place, text, "it comes back" if same else "its query is another", what, makes=with_row_type(wanted.name))
+        comment = live.comment if wanted.comment is None else wanted.comment
+        columns = {name for name, dummy in wanted.columns} if wanted.columns else None
+        back = dataclasses.replace(live, comment=comment, acl=self.facts.view_rights(self.live.name, wanted.name))
+        return self._rights(self.live.name, back, place + 1, columns)
+
+    def _view_in_place(self, wanted: model.View, live: model.View, place: int) -> int:
+        """Options and comment of a view whose query stays."""
+        what, quoted = self._named("view", wanted.name), identifier(self.wanted.name, wanted.name)
+        there, after = model.options_meant(live.options), model.options_meant(wanted.options_over(live.options))
+        gone = [name for name in there if name not in after]
+        new = {name: value for name, value in after.items() if there.get(name) != value}
+        if gone:
+            self.step(place, f"ALTER VIEW {quoted} RESET ({', '.join(map(identifier, gone))})", "it is declared without that option", what)
+            place += 1
+        if new:
+            text = ", ".join(f"{identifier(name)} = {literal(value)}" for name, value in new.items())
+            self.step(place, f"ALTER VIEW {quoted} SET ({text})", "it is declared with that option", what)
+            place += 1
+        return self._view_comment(wanted, live.comment, place)
+
+    def _view_comment(self, wanted: model.View, there: t.Optional[str], place: int) -> int:
+        if wanted.comment is None or (wanted.comment or None) == there:
+            return place
+        text = sql.comment("VIEW", identifier(self.wanted.name, wanted.name), wanted.comment)
+        self.step(place, text, "another comment is declared", self._named("view", wanted.name))
+        return place + 1
 
     def _again(self, view, place: int) -> int:
         text = f"CREATE VIEW {identifier(view.schema, view.name)}"
         if view.options:
             text += f" WITH ({', '.join(f'{identifier(key)} = {literal(value)}' for key, value in view.options)})"
-        self.step(place, f"{text} AS {view.query}", "it had to step aside and comes back as it was", f"view {view.schema}.{view.name}")
+        made = with_row_type(view.name) if view.schema == self.live.name else ()
+        self.step(place, f"{text} AS {view.query}", "it had to step aside and comes back as it was", f"view {view.schema}.{view.name}", makes=made)
         live = model.View(
             view.name, view.query, owner=view.owner, options=view.options, comment=view.comment, acl=self.facts.view_rights(view.schema, view.name)
         )
         return self._rights(view.schema, live, place + 1)
 
-    def _rights(self, schema: str, live: model.View, place: int) -> int:
-        """Comment, owner and grants of a view that was made again."""
+    def _rights(self, schema: str, live: model.View, place: int, columns: t.Optional[t.Container] = None) -> int:
+        """Comments, defaults, triggers, rules, owner and grants of a view that was made again.
+
+        :param columns: those that it has now, None for the same as before.
+        """
         what, quoted = f"view {schema}.{live.name}", identifier(schema, live.name)
+        held = self.facts.view_holds(schema, live.name)
+        if held:
+            raise PlanError(f"{what}: it has to be made anew, and {', '.join(held)} would be lost or in the way; drop that, run again, and make it anew")
+        for kind, column, text in self.facts.view_parts(schema, live.name):
+            if column and columns is not None and column not in columns:
+                continue
+            if kind == "comment":
+                text = sql.comment("COLUMN", f"{quoted}.{identifier(column)}", text)
+            elif kind == "default":
+                text = f"ALTER VIEW {quoted} ALTER COLUMN {identifier(column)} SET DEFAULT {text}"
+            self.step(place, text.strip().rstrip(";"), "it was there before", what)
+            place += 1
         if live.comment:
             self.step(place, sql.comment("VIEW", quoted, live.comment), "it had this comment", what)
             place += 1

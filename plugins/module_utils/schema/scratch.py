@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 import typing as t
 import uuid
 
@@ -177,6 +178,10 @@ def define(session, wanted_schema: str, owner: str, definition: str) -> tuple:
     with schema(session, wanted_schema) as name:
         for number, statement in enumerate(statements, 1):
             place = f"definition: statement {number} ({' '.join(statement.split()[:4])} ...)"
+            for other in _works_on(statement):
+                # The path leads on to what is live, which is not to be touched, nor locked until the rollback.
+                if session.value("SELECT to_regclass(%s)", [identifier(name, other)]) is None:
+                    raise DeclarationError(f"{place} works on {other}, which no statement above it creates; write that one too")
             # Inside a function no statement can end the transaction that is to be rolled back.
             session.run("SELECT set_config('customer_schema.statement', %s, true)", [statement])
             _try(session, "DO $do$ BEGIN EXECUTE current_setting('customer_schema.statement'); END $do$", place)
@@ -189,6 +194,30 @@ def define(session, wanted_schema: str, owner: str, definition: str) -> tuple:
         other, kind = next(iter(found.others.items()))
         raise DeclarationError(f"definition: {other} is a {kind}, which this module does not look after; leave it out")
     return _moved(found, name, wanted_schema, owner), spellings
+
+
+def _works_on(statement: str) -> list[str]:
+    """The tables and views that a statement changes, or makes a part of."""
+    words = [token for token in lexer.tokens(statement) if token.kind != lexer.SPACE]
+    names = [token.name for token in words]
+
+    def after(spot: int) -> list[str]:
+        while spot < len(words) and names[spot] in ("only", "if", "not", "exists"):
+            spot += 1
+        return [names[spot]] if spot < len(words) and names[spot] else []
+
+    if names[:2] == ["alter", "table"]:
+        return after(2)
+    if "index" in names[1:3] and names[0] == "create":
+        return after(names.index("on") + 1) if "on" in names else []
+    if names[:2] == ["comment", "on"]:
+        return after(names.index("on", 3) + 1) if names[2:3] == ["constraint"] and "on" in names[3:] else after(3)
+    if names[:1] == ["create"] and "partition" in names and names[names.index("partition") + 1 :][:1] == ["of"]:
+        return after(names.index("partition") + 2)
+    if names[:1] == ["create"] and "inherits" in names:
+        spot = names.index("inherits") + 2
+        return after(spot)
+    return []
 
 
 def _check_statement(statement: str, place: str) -> None:
@@ -228,8 +257,19 @@ def _check_statement(statement: str, place: str) -> None:
                 f"{place} names {rest[spot].text}.{rest[spot + 2].text if spot + 2 < len(rest) else ''} with its schema; "
                 "write it without, the schema is the option's"
             )
-    if match == ("alter", "table") and not {"add"} & set(names):
+    if match == ("comment", "on") and names[:1] not in (["table"], ["column"], ["view"]):
+        raise DeclarationError(f"{place}: of comments only those on tables, columns and views are looked after; leave it out")
+    if match == ("alter", "table") and not _adds_only(rest):
         raise DeclarationError(f"{place}: of ALTER TABLE only ADD is allowed; write the table as it is to be")
+
+
+def _adds_only(words: list) -> bool:
+    """Whether each action of an ALTER TABLE, whose words after those two these are, begins with ADD."""
+    spot = 0
+    while spot < len(words) and words[spot].name in ("only", "if", "exists"):
+        spot += 1
+    actions = lexer.split_top(" ".join(token.text for token in words[spot + 1 :]))
+    return bool(actions) and all(re.match(r"(?i)add\b", action.strip()) for action in actions)
 
 
 def _moved(found: model.Schema, name: str, wanted: str, owner: str) -> model.Schema:
@@ -241,6 +281,6 @@ def _moved(found: model.Schema, name: str, wanted: str, owner: str) -> model.Sch
             for other, one in table.constraints.items()
         }
         tables[key] = dataclasses.replace(table, constraints=constraints, owner=owner)
-    views = {key: dataclasses.replace(view, owner=owner) for key, view in found.views.items()}
+    views = {key: dataclasses.replace(view, owner=owner, whole=True) for key, view in found.views.items()}
     enums = {key: dataclasses.replace(enum, owner=owner) for key, enum in found.enums.items()}
     return dataclasses.replace(found, name=wanted, owner=owner, tables=tables, views=views, enums=enums)

@@ -46,7 +46,9 @@ def default(expression: str) -> str:
 
 
 def identity(wanted: model.Column) -> str:
-    return f"GENERATED {'ALWAYS' if wanted.identity == model.ALWAYS else 'BY DEFAULT'} AS IDENTITY"
+    kind = f"GENERATED {'ALWAYS' if wanted.identity == model.ALWAYS else 'BY DEFAULT'} AS IDENTITY"
+    options = [f"{word} {value}" for word, value in (("START WITH", wanted.start), ("INCREMENT BY", wanted.increment)) if value not in (None, 1)]
+    return f"{kind} ({' '.join(options)})" if options else kind
 
 
 def constraint(wanted: model.Constraint, named: bool = True) -> str:
@@ -54,8 +56,10 @@ def constraint(wanted: model.Constraint, named: bool = True) -> str:
     words = [f"CONSTRAINT {identifier(wanted.name)}"] if named and wanted.name else []
     if wanted.kind == model.PRIMARY:
         words.append(f"PRIMARY KEY ({names(wanted.columns)})")
+        words.append(include(wanted))
     elif wanted.kind == model.UNIQUE:
         words.append(f"UNIQUE {'NULLS NOT DISTINCT ' if wanted.nulls_not_distinct else ''}({names(wanted.columns)})")
+        words.append(include(wanted))
     elif wanted.kind == model.CHECK:
         words.append(f"CHECK ({wanted.written or wanted.expression}){' NO INHERIT' if wanted.no_inherit else ''}")
     elif wanted.kind == model.EXCLUDE:
@@ -64,10 +68,15 @@ def constraint(wanted: model.Constraint, named: bool = True) -> str:
         words.append(f"FOREIGN KEY ({names(wanted.columns)}) REFERENCES {identifier(*wanted.target)} ({names(wanted.target_columns)})")
         words.append("MATCH FULL" if wanted.match_full else "")
         words.append(f"ON DELETE {wanted.on_delete.upper()}" if wanted.on_delete != "no action" else "")
+        words.append(f"({names(wanted.delete_columns)})" if wanted.delete_columns else "")
         words.append(f"ON UPDATE {wanted.on_update.upper()}" if wanted.on_update != "no action" else "")
     if wanted.kind != model.EXCLUDE:
         words.append(timing(wanted))
     return " ".join(word for word in words if word)
+
+
+def include(wanted: model.Constraint | model.Index) -> str:
+    return f"INCLUDE ({names(wanted.include)})" if wanted.include else ""
 
 
 def timing(wanted: model.Constraint) -> str:
@@ -103,7 +112,7 @@ def index(schema: str, table_name: str, wanted: model.Index, concurrently: bool 
         f"ON {'ONLY ' if only else ''}{identifier(schema, table_name)}",
         f"USING {identifier(wanted.method)}",
         f"({', '.join(keys)})",
-        f"INCLUDE ({names(wanted.include)})" if wanted.include else "",
+        include(wanted),
         "NULLS NOT DISTINCT" if wanted.nulls_not_distinct else "",
         f"WITH ({', '.join(f'{identifier(key)} = {literal(value)}' for key, value in wanted.storage)})" if wanted.storage else "",
         f"WHERE {where}" if where else "",
@@ -121,5 +130,6 @@ def enum(schema: str, wanted: model.Enum) -> str:
 
 
 def view(schema: str, wanted: model.View, replace: bool = False) -> str:
-    options = f" WITH ({', '.join(f'{identifier(key)} = {literal(value)}' for key, value in wanted.options)})" if wanted.options else ""
+    given = wanted.options_over(())
+    options = f" WITH ({', '.join(f'{identifier(key)} = {literal(value)}' for key, value in given)})" if given else ""
     return f"CREATE {'OR REPLACE ' if replace else ''}VIEW {identifier(schema, wanted.name)}{options} AS {wanted.written or wanted.query}"

@@ -31,6 +31,20 @@ ACCESS_EXCLUSIVE, SHARE_ROW_EXCLUSIVE, SHARE_UPDATE_EXCLUSIVE = "ACCESS EXCLUSIV
 STRENGTH = (SHARE_UPDATE_EXCLUSIVE, SHARE_ROW_EXCLUSIVE, ACCESS_EXCLUSIVE)
 
 
+# Rooms of names in a schema: tables, views, indexes and sequences share one; enums and the row types of tables and views the other.
+RELATION, TYPE = "relation", "type"
+
+
+def relations(*names: str) -> tuple:
+    """As ``Step.makes`` and ``Step.frees`` want them: indexes, keys, sequences."""
+    return tuple((RELATION, name) for name in names)
+
+
+def with_row_type(*names: str) -> tuple:
+    """The same for tables and views, each of which is a type too."""
+    return tuple((room, name) for name in names for room in (RELATION, TYPE))
+
+
 class PlanError(Exception):
     """What is declared cannot be reached from what is live; what to do about it."""
 
@@ -52,6 +66,8 @@ class Step(t.NamedTuple):
     locks: tuple = ()
     guard: bool = False
     index: tuple = ()  # (schema, name) of an index that is built, to be removed where that fails
+    makes: tuple = ()  # names that are taken from here on: see RELATION and TYPE
+    frees: tuple = ()  # names that are free from here on
 
     def shown(self) -> dict:
         """As the module returns it."""
@@ -66,6 +82,24 @@ class Step(t.NamedTuple):
 
 def ordered(found: t.Iterable[Step]) -> list[Step]:
     return sorted(found, key=lambda step: (step.stage, step.order))
+
+
+def refuse_taken_names(found: t.Iterable[Step], taken: dict) -> None:
+    """PlanError for the first step that makes something by a name that something else has at that time.
+
+    PostgreSQL would say so too, but only when the statement runs: after other transactions of the plan, and not at all in check mode.
+
+    :param found: in the order in which they run.
+    :param taken: (room, name) -> what is live, such as 'sequence customer.t_id_seq'.
+    """
+    held = dict(taken)
+    for step in found:
+        for key in step.frees:
+            held.pop(key, None)
+        for key in step.makes:
+            if key in held:
+                raise PlanError(f"{step.object}: the name {key[1]} is taken by {held[key]}; rename or drop that one, or declare another name")
+            held[key] = step.object
 
 
 def forbidden(found: t.Iterable[Step], allow: t.Container[str]) -> list[str]:

@@ -27,6 +27,7 @@ from .steps import (
     PlanError,
     Step,
     helper_name,
+    relations,
 )
 
 # The order of what a transaction does; plan.py fills the rest.
@@ -102,6 +103,17 @@ class TableDiff:
                 self.named("table"),
                 lock=SHARE_UPDATE_EXCLUSIVE,
             )
+        if wanted.unlogged != live.unlogged:
+            reason = "its rows are to last through a crash" if live.unlogged else "it is declared UNLOGGED: a crash empties it from here on"
+            hazards = (REWRITES_TABLE,) if live.unlogged else (REWRITES_TABLE, DELETES_DATA)
+            self.alter(ALTER, f"SET {'LOGGED' if live.unlogged else 'UNLOGGED'}", reason, self.named("table"), hazards)
+        if wanted.replica_identity and wanted.replica_identity != live.replica_identity:
+            # Where it names an index, that is there by then.
+            self.alter(50, f"REPLICA IDENTITY {self._identity_words()}", f"it is {live.replica_identity}", self.named("table"), stage=FINISH)
+
+    def _identity_words(self) -> str:
+        given = self.wanted.replica_identity
+        return given.upper() if given in ("default", "full", "nothing") else f"USING INDEX {identifier(given)}"
 
     # -- columns
 
@@ -110,6 +122,11 @@ class TableDiff:
         if self.wanted.partition_of:
             return
         self._recreated = {name for name in wanted if name in live and self._has_to_be_made_anew(wanted[name], live[name])}
+        for name in sorted(self._recreated):
+            if self._takes_expression(wanted[name], live[name]):
+                self._recreated.discard(name)
+        for name in sorted(self._recreated):
+            self._refuse_lost(live[name])
         for name, column in live.items():
             if name not in wanted:
                 self._undeclared_column(column)
@@ -118,6 +135,8 @@ class TableDiff:
         for name, column in wanted.items():
             if name not in live or name in self._recreated:
                 self._add_column(column, name in self._recreated)
+                if name in self._recreated and column.comment is None and live[name].comment:
+                    self._comment(dataclasses.replace(column, comment=live[name].comment))
             elif column != live[name] or helper_name("null", self.wanted.name, name) in self.live.constraints:
                 self._change_column(column, live[name])
 
@@ -129,6 +148,31 @@ class TableDiff:
             }
             return wanted.generated != live.generated or (wanted.type, wanted.collation) != (live.type, live.collation) or bool(inputs & changed)
         return False
+
+    def _takes_expression(self, wanted: model.Column, live: model.Column) -> bool:
+        """Whether PostgreSQL can compute a generated column anew in place, with all that hangs on it (17 and later)."""
+        retyped = {name for name, one in self.wanted.columns.items() if name in self.live.columns and self.live.columns[name].type != one.type}
+        return (
+            self.facts.version >= 17
+            and bool(live.generated)
+            and (wanted.type, wanted.collation) == (live.type, live.collation)
+            and not retyped & (lexer.names(wanted.generated) | lexer.names(live.generated))
+        )
+
+    def _refuse_lost(self, column: model.Column) -> None:
+        """What is dropped and added again comes back with what is declared; the rest would go in silence."""
+        lost = [
+            f"constraint {one.name}"
+            for one in self.live.constraints.values()
+            if self._rests_on(one, {column.name}) and not any(one.same(other) for other in self.wanted.constraints.values())
+        ]
+        lost += [f"index {one.name}" for one in self.live.indexes.values() if column.name in one.columns and one.name not in self.wanted.indexes]
+        lost += self.facts.column_holds(self.wanted.name, column.name)
+        if lost:
+            raise PlanError(
+                f"{self.named('column', column.name)}: its value is computed in another way, for which it is dropped and made anew, and with it would go "
+                f"{', '.join(lost)}; declare that, or drop it first and make it anew after the run"
+            )
 
     @staticmethod
     def _why_anew(wanted: model.Column, live: model.Column) -> tuple:
@@ -150,7 +194,11 @@ class TableDiff:
         self.dropped.add(column.name)
         # Generated ones first: others could not go while they are made from them.
         order = DROP_COLUMN if column.generated else DROP_COLUMN + 1
-        self.alter(order, f"DROP COLUMN {identifier(column.name)}", why[0], self.named("column", column.name), why[1])
+        frees = [one.name for one in self.live.constraints.values() if self._rests_on(one, {column.name}) and self._index_of(one, one.name)]
+        frees += [one.name for one in self.live.indexes.values() if column.name in one.columns]
+        frees += [column.serial] if column.serial else []
+        what = self.named("column", column.name)
+        self.alter(order, f"DROP COLUMN {identifier(column.name)}", why[0], what, why[1], frees=relations(*frees))
 
     def _add_column(self, column: model.Column, anew: bool) -> None:
         what = self.named("column", column.name)
@@ -183,15 +231,16 @@ class TableDiff:
         what, column = self.named("column", wanted.name), identifier(wanted.name)
         retyped = (wanted.type, wanted.collation) != (live.type, live.collation)
         has_default = bool(live.default)
+        if live.generated and wanted.generated and live.generated != wanted.generated:
+            expression = wanted.written[1] if wanted.written else wanted.generated
+            self.alter(ALTER, f"ALTER COLUMN {column} SET EXPRESSION AS ({expression})", "its expression is another", what, (REWRITES_TABLE,))
         if live.generated and not wanted.generated:
             self.alter(TYPE - 1, f"ALTER COLUMN {column} DROP EXPRESSION", "it is no longer generated; its values stay", what)
         if live.identity and not wanted.identity:
             self.alter(TYPE - 1, f"ALTER COLUMN {column} DROP IDENTITY", "it is no longer an identity", what)
         if live.serial and not wanted.serial:
             self.alter(TYPE - 1, f"ALTER COLUMN {column} DROP DEFAULT", "its numbers no longer come from the sequence", what)
-            self.step(
-                MAIN, TYPE, f"DROP SEQUENCE {identifier(self.schema, live.serial)}", "the column that owned it takes no number from it", what, lock=""
-            )
+            self._leave_sequence(live, what)
             has_default = False
         if retyped:
             if has_default:
@@ -214,10 +263,26 @@ class TableDiff:
         stage = self._nullable(wanted, live, what)
         if wanted.identity and wanted.identity != live.identity:
             self._identity(wanted, live, what, stage)
+        if wanted.identity and live.identity:
+            for word, there, value in (("START", live.start, wanted.start), ("INCREMENT", live.increment, wanted.increment)):
+                if value is not None and value != there:
+                    text = f"ALTER COLUMN {column} SET {word} {'WITH' if word == 'START' else 'BY'} {value}"
+                    self.alter(ALTER, text, f"its {word.lower()} is {there}", what)
         if wanted.serial and not live.serial:
             self._serial(wanted, what, bool(has_default))
         if wanted.comment is not None and (wanted.comment or None) != live.comment:
             self._comment(wanted)
+
+    def _leave_sequence(self, live: model.Column, what: str) -> None:
+        sequence = identifier(self.schema, live.serial)
+        user = self.facts.sequence_user(live.serial, self.wanted.name, live.name)
+        if user:
+            self.step(MAIN, TYPE, f"ALTER SEQUENCE {sequence} OWNED BY NONE", f"{user} takes its numbers from it too", what, lock="")
+            return
+        # The numbers of an identity go on after the largest there is.
+        reason = "the column that owned it takes no number from it" + ("" if self.wanted.columns[live.name].identity else ", and where it stood is gone")
+        hazards = () if self.wanted.columns[live.name].identity else (DELETES_DATA,)
+        self.step(MAIN, TYPE, f"DROP SEQUENCE {sequence}", reason, what, hazards, lock="", frees=relations(live.serial))
 
     def _retype(self, wanted: model.Column, live: model.Column, what: str) -> None:
         self.disturbed[wanted.name] = "retyped"
@@ -305,14 +370,20 @@ class TableDiff:
 
     def _serial(self, wanted: model.Column, what: str, has_default: bool) -> None:
         column = identifier(wanted.name)
-        sequence = f"{self.wanted.name}_{wanted.name}_seq"
-        if len(sequence.encode()) > NAME_BYTES:
-            sequence = helper_name("seq", self.wanted.name, wanted.name)
+        sequence = self._free_name(f"{self.wanted.name}_{wanted.name}_seq", helper_name("seq", self.wanted.name, wanted.name))
         name = identifier(self.schema, sequence)
         owned = f"{self.quoted}.{column}"
-        self.step(MAIN, ALTER + 1, f"CREATE SEQUENCE {name} AS {wanted.type} OWNED BY {owned}", "its numbers come from a sequence", what)
+        text, reason = f"CREATE SEQUENCE {name} AS {wanted.type} OWNED BY {owned}", "its numbers come from a sequence"
+        self.step(MAIN, ALTER + 1, text, reason, what, makes=relations(sequence))
         self.alter(ALTER + 2, f"ALTER COLUMN {column} SET DEFAULT nextval({literal(name)}::regclass)", "its numbers come from a sequence", what)
         self._next_number(wanted, what, MAIN, ALTER + 3)
+
+    def _free_name(self, name: str, otherwise: str) -> str:
+        """As PostgreSQL does for its own serials: with a number where the name is taken; ``otherwise`` for a name that is too long."""
+        if len(name.encode()) + 3 > NAME_BYTES:
+            return otherwise
+        numbered = (f"{name}{number or ''}" for number in range(100))
+        return next((one for one in numbered if not self.facts.is_taken(one)), otherwise)
 
     def _next_number(self, wanted: model.Column, what: str, stage: int, order: int) -> None:
         column = identifier(wanted.name)
@@ -326,11 +397,15 @@ class TableDiff:
 
     def _goes_with_column(self, constraint: model.Constraint) -> bool:
         """Whether dropping a column takes this constraint along."""
+        return self._rests_on(constraint, self.dropped)
+
+    @staticmethod
+    def _rests_on(constraint: model.Constraint, columns: set) -> bool:
         if constraint.kind == model.CHECK:
-            return bool(self.dropped & lexer.names(constraint.expression))
+            return bool(columns & lexer.names(constraint.expression))
         if constraint.kind == model.EXCLUDE:
-            return bool(self.dropped & lexer.names(constraint.text))
-        return bool(self.dropped & set(constraint.columns))
+            return bool(columns & lexer.names(constraint.text))
+        return bool(columns & {*constraint.columns, *constraint.include})
 
     def constraints(self) -> None:
         live = {
@@ -344,6 +419,8 @@ class TableDiff:
             there = live.get(name)
             if wanted.kind == model.PRIMARY:
                 there = next((one for one in live.values() if one.kind == model.PRIMARY), None)
+                if there and there.same(wanted) and there.name != name and name != f"{self.wanted.name}_pkey":
+                    self._rename_constraint(there, name)
             if there is None or not there.same(wanted):
                 twin = next((one for other, one in left.items() if other not in self.wanted.constraints and one.same(wanted)), None)
                 if there is None and twin is not None:
@@ -364,8 +441,18 @@ class TableDiff:
         what = self.named("constraint", name)
         # After the columns that go, which may take along what has the name until then.
         self.alter(
-            ADD_CONSTRAINT - 1, f"RENAME CONSTRAINT {identifier(old.name)} TO {identifier(name)}", f"it is there under the name {old.name}", what
+            ADD_CONSTRAINT - 1,
+            f"RENAME CONSTRAINT {identifier(old.name)} TO {identifier(name)}",
+            f"it is there under the name {old.name}",
+            what,
+            frees=self._index_of(old, old.name),
+            makes=self._index_of(old, name),
         )
+
+    @staticmethod
+    def _index_of(constraint: model.Constraint, name: str) -> tuple:
+        """The name that its index takes: keys and exclusions have one."""
+        return relations(name) if constraint.kind in (model.PRIMARY, model.UNIQUE, model.EXCLUDE) else ()
 
     def _validate(self, wanted: model.Constraint, live: model.Constraint) -> None:
         if wanted.validated and not live.validated:
@@ -377,10 +464,27 @@ class TableDiff:
         if not self.purge:
             self.undeclared.append(what)
             return
-        self._drop_constraint(constraint, "it is not declared")
+        self._keep_identity(constraint.name, what)
+        if constraint.name in self.wanted.indexes:
+            # An index is declared by that name, and built before the constraint goes.
+            aside = helper_name("old", self.wanted.name, constraint.name)
+            text = f"RENAME CONSTRAINT {identifier(constraint.name)} TO {identifier(aside)}"
+            names = {"frees": relations(constraint.name), "makes": relations(aside)}
+            self.alter(ADD_INDEX - 1, text, "it serves until the index that is declared by its name is built", what, **names)
+            constraint = dataclasses.replace(constraint, name=aside)
+        hazards = (DROPS_INDEX,) if constraint.kind in (model.PRIMARY, model.UNIQUE, model.EXCLUDE) else ()
+        self._drop_constraint(constraint, "it is not declared", hazards)
 
-    def _drop_constraint(self, constraint: model.Constraint, reason: str, stage: int = MAIN, order: int = DROP_CONSTRAINT) -> None:
-        indexed = constraint.kind in (model.PRIMARY, model.UNIQUE, model.EXCLUDE)
+    def _keep_identity(self, name: str, what: str) -> None:
+        if self.wanted.replica_identity in ("", name) and self.live.replica_identity == name:
+            raise PlanError(
+                f"{what}: it is the replica identity of {self.schema}.{self.wanted.name}, and without one no row of a published table can be changed; "
+                "declare it, or set replica_identity of the table to another"
+            )
+
+    def _drop_constraint(
+        self, constraint: model.Constraint, reason: str, hazards: tuple = (), stage: int = MAIN, order: int = DROP_CONSTRAINT
+    ) -> None:
         if constraint.kind == model.FOREIGN:
             order -= 1
         if constraint.kind in (model.PRIMARY, model.UNIQUE):
@@ -392,8 +496,9 @@ class TableDiff:
             f"DROP CONSTRAINT {identifier(constraint.name)}",
             reason,
             self.named("constraint", constraint.name),
-            (DROPS_INDEX,) if indexed else (),
+            hazards,
             stage=stage,
+            frees=self._index_of(constraint, constraint.name),
         )
         if constraint.kind == model.FOREIGN:
             self._also_lock(constraint.target, ACCESS_EXCLUSIVE)
@@ -407,13 +512,15 @@ class TableDiff:
     def _add_constraint(self, wanted: model.Constraint, old: t.Optional[model.Constraint]) -> None:
         what = self.named("constraint", wanted.name)
         reason = "it is declared otherwise" if old else "it is missing"
+        if old:
+            self._hand_on(wanted, old, what)
         if wanted.kind in (model.PRIMARY, model.UNIQUE):
             self._add_key(wanted, old, what, reason)
             return
         if old:
             self._drop_constraint(old, reason)
         if wanted.kind == model.EXCLUDE:
-            self.alter(ADD_CONSTRAINT, f"ADD {sql.constraint(wanted)}", reason, what, (BLOCKS_WRITES,))
+            self.alter(ADD_CONSTRAINT, f"ADD {sql.constraint(wanted)}", reason, what, (BLOCKS_WRITES,), makes=relations(wanted.name))
             return
         order = ADD_FOREIGN if wanted.kind == model.FOREIGN else ADD_CONSTRAINT
         if wanted.kind == model.FOREIGN and (self.partitioned or wanted.target == (self.schema, self.wanted.name) and self.partitioned):
@@ -441,6 +548,38 @@ class TableDiff:
             lock="",
         )
 
+    def _hand_on(self, wanted: model.Constraint, old: model.Constraint, what: str) -> None:
+        """What hangs on a constraint that is replaced is given to the new one, or the run is refused."""
+        comment = self.facts.constraint_comment(self.wanted.name, old.name)
+        if comment:
+            text = f"COMMENT ON CONSTRAINT {identifier(wanted.name)} ON {self.quoted} IS {literal(comment)}"
+            self.step(FINISH, COMMENT, text, "the one that it replaces had this comment", what)
+        if old.kind in (model.PRIMARY, model.UNIQUE):
+            plain = all(not self.wanted.columns[column].nullable for column in wanted.columns if column in self.wanted.columns)
+            early = bool(self.rewritten & set(old.columns))
+            self._hand_on_index(old.name, wanted.name, what, plain and not wanted.deferrable and wanted.kind in (model.PRIMARY, model.UNIQUE), early)
+
+    def _hand_on_index(self, old: str, new: str, what: str, may_identify: bool, early: bool) -> None:
+        """
+        :param may_identify: whether the new one can be the replica identity of its table.
+        :param early: the old one goes before the new one is there.
+        """
+        parts = self.facts.index_parts(old)
+        if parts.others:
+            raise PlanError(f"{what}: it is built anew, and would lose {', '.join(parts.others)}; take that away first, and set it again after the run")
+        quoted = identifier(self.schema, new)
+        if parts.comment:
+            self.step(FINISH, COMMENT, sql.comment("INDEX", quoted, parts.comment), "the one that it replaces had this comment", what)
+        if parts.clustered:
+            self.alter(61, f"CLUSTER ON {identifier(new)}", "the one that it replaces is the order of CLUSTER", what, stage=FINISH)
+        if parts.identity and self.wanted.replica_identity in ("", new):
+            if not may_identify or early:
+                raise PlanError(
+                    f"{what}: it is the replica identity of {self.schema}.{self.wanted.name}, which what is declared cannot be: that takes a unique index "
+                    "on columns that are not null, whose type does not change meanwhile; set replica_identity of the table to another index, or to full"
+                )
+            self.alter(62, f"REPLICA IDENTITY USING INDEX {identifier(new)}", "the one that it replaces is the replica identity", what, stage=FINISH)
+
     def _add_key(self, wanted: model.Constraint, old: t.Optional[model.Constraint], what: str, reason: str) -> None:
         """A primary key or unique constraint: its index is built beside the writers, then made a constraint in a moment."""
         if self.partitioned:
@@ -452,12 +591,19 @@ class TableDiff:
                 f"{reason}; its index on a parted table cannot be built beside writers",
                 what,
                 (BLOCKS_WRITES,),
+                makes=relations(wanted.name),
             )
             return
         # Under the declared name where it is free, so that a run that was killed is easily understood.
         taken = wanted.name in self.live.constraints and wanted.name not in self._gone_names()
         name = helper_name("new", self.wanted.name, wanted.name) if taken else wanted.name
-        index = model.Index(name, tuple(identifier(column) for column in wanted.columns), unique=True, nulls_not_distinct=wanted.nulls_not_distinct)
+        index = model.Index(
+            name,
+            tuple(identifier(column) for column in wanted.columns),
+            unique=True,
+            include=wanted.include,
+            nulls_not_distinct=wanted.nulls_not_distinct,
+        )
         self.unique_later.add(name)
         there = self.live.indexes.get(name)
         if there and not (there.valid and self._same_columns(there, wanted)):
@@ -469,7 +615,8 @@ class TableDiff:
             self._drop_constraint(old, reason)
         kind = "PRIMARY KEY" if wanted.kind == model.PRIMARY else "UNIQUE"
         timing = f" {sql.timing(wanted)}" if wanted.deferrable else ""
-        self.alter(31, f"ADD CONSTRAINT {identifier(wanted.name)} {kind} USING INDEX {identifier(name)}{timing}", reason, what, stage=FINISH)
+        taken_over = {"frees": relations(name), "makes": relations(wanted.name)} if name != wanted.name else {}
+        self.alter(31, f"ADD CONSTRAINT {identifier(wanted.name)} {kind} USING INDEX {identifier(name)}{timing}", reason, what, stage=FINISH, **taken_over)
 
     def _gone_names(self) -> set:
         return set(self.live.constraints) - self._kept_constraints
@@ -477,18 +624,25 @@ class TableDiff:
     @staticmethod
     def _same_columns(index: model.Index, wanted: model.Constraint) -> bool:
         plain = tuple(key[1:-1].replace('""', '"') if key.startswith('"') else key for key in index.keys)
-        return index.unique and plain == wanted.columns and not index.where and not index.include
+        return index.unique and plain == wanted.columns and not index.where and index.include == wanted.include
 
     # -- indexes
 
     def _build(self, index: model.Index, reason: str, what: str) -> None:
         self.step(
-            BUILD, 10, sql.index(self.schema, self.wanted.name, index, concurrently=True), reason, what, lock="", index=(self.schema, index.name)
+            BUILD,
+            10,
+            sql.index(self.schema, self.wanted.name, index, concurrently=True),
+            reason,
+            what,
+            lock="",
+            index=(self.schema, index.name),
+            makes=relations(index.name),
         )
 
     def _drop_invalid(self, index: model.Index, what: str) -> None:
         text = f"DROP INDEX CONCURRENTLY {identifier(self.schema, index.name)}"
-        self.step(BUILD, 5, text, "a build that did not end well left it", what, lock="")
+        self.step(BUILD, 5, text, "a build that did not end well left it", what, lock="", frees=relations(index.name))
 
     def indexes(self) -> None:
         live = {
@@ -523,6 +677,7 @@ class TableDiff:
             if name.startswith("customer_schema_"):
                 self._drop_index(index, "an earlier run left it", f"index {self.schema}.{name}", ())
             elif self.purge:
+                self._keep_identity(name, f"index {self.schema}.{name}")
                 self._drop_index(index, "it is not declared", f"index {self.schema}.{name}", (DROPS_INDEX,))
             else:
                 self.undeclared.append(f"index {self.schema}.{name}")
@@ -543,6 +698,9 @@ class TableDiff:
         reason = "it is missing"
         if there is not None:
             reason = "it is declared otherwise"
+            filled = {spelling for one in self.wanted.columns.values() if not one.nullable for spelling in (one.name, identifier(one.name))}
+            may_identify = wanted.unique and not wanted.where and filled.issuperset(wanted.keys)
+            self._hand_on_index(there.name, wanted.name, what, may_identify, bool(self.rewritten & set(there.columns)))
             if self.rewritten & set(there.columns):
                 self._drop_index(there, f"{reason}, and its column is written anew", what, ())
             elif not there.valid and not self.partitioned:
@@ -562,24 +720,24 @@ class TableDiff:
 
     def _rename_index(self, name: str, new: str, reason: str, what: str) -> None:
         text = f"ALTER INDEX {identifier(self.schema, name)} RENAME TO {identifier(new)}"
-        self.step(MAIN, ADD_INDEX, text, reason, what, lock=SHARE_UPDATE_EXCLUSIVE)
+        self.step(MAIN, ADD_INDEX, text, reason, what, lock=SHARE_UPDATE_EXCLUSIVE, frees=relations(name), makes=relations(new))
 
     def _drop_index(self, index: model.Index, reason: str, what: str, hazards: tuple, stage: int = CLEAN) -> None:
         if self.rewritten & set(index.columns):
-            self.step(MAIN, DROP_CONSTRAINT - 3, f"DROP INDEX {identifier(self.schema, index.name)}", reason, what, hazards)
+            self.step(MAIN, DROP_CONSTRAINT - 3, f"DROP INDEX {identifier(self.schema, index.name)}", reason, what, hazards, frees=relations(index.name))
             return
         if self.partitioned:
             # CONCURRENTLY is not offered for these; the lock is short.
-            self.step(FINISH, 40, f"DROP INDEX {identifier(self.schema, index.name)}", reason, what, hazards)
+            self.step(FINISH, 70, f"DROP INDEX {identifier(self.schema, index.name)}", reason, what, hazards, frees=relations(index.name))
             return
-        self.step(stage, 4, f"DROP INDEX CONCURRENTLY {identifier(self.schema, index.name)}", reason, what, hazards, lock="")
+        self.step(stage, 4, f"DROP INDEX CONCURRENTLY {identifier(self.schema, index.name)}", reason, what, hazards, lock="", frees=relations(index.name))
 
     def _build_parted(self, wanted: model.Index, what: str, reason: str, exists: bool) -> None:
         """The parts one by one beside the writers, each then attached to the parent's index, which is valid with the last."""
         if not exists:
             # Partitions that are made after it get their part with it.
             text = sql.index(self.schema, self.wanted.name, wanted, only=True)
-            self.step(MAIN, ADD_INDEX, text, f"{reason}: the frame for its parts", what, lock=SHARE_ROW_EXCLUSIVE)
+            self.step(MAIN, ADD_INDEX, text, f"{reason}: the frame for its parts", what, lock=SHARE_ROW_EXCLUSIVE, makes=relations(wanted.name))
         number = 10
         for part in self.facts.partitions(self.wanted.name, wanted.name if exists else ""):
             name = helper_name("part", part.schema, part.name, wanted.name)

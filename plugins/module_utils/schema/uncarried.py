@@ -18,8 +18,20 @@ QUERIES = (
     ),
     (
         0,
-        f"SELECT 'view ' || c.relname, 'WITH (' || array_to_string(c.reloptions, ', ') || ')' FROM pg_class c {_CLASS}"
-        " WHERE c.relkind = 'v' AND c.reloptions IS NOT NULL",
+        f"SELECT 'table ' || c.relname, 'TOAST options ' || array_to_string(x.reloptions, ', ') FROM pg_class c {_CLASS}"
+        " JOIN pg_class x ON x.oid = c.reltoastrelid WHERE x.reloptions IS NOT NULL",
+    ),
+    (0, f"SELECT 'table ' || c.relname, 'OF ' || format_type(c.reloftype, NULL) FROM pg_class c {_CLASS} WHERE c.reloftype <> 0"),
+    (0, f"SELECT 'index ' || x.relname, 'CLUSTER' FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid {_CLASS}"
+        " JOIN pg_class x ON x.oid = i.indexrelid WHERE i.indisclustered"),
+    (
+        0,
+        f"SELECT 'partition ' || c.relname, 'columns of its own: ' || a.attname FROM pg_class c {_CLASS} JOIN pg_inherits h ON h.inhrelid = c.oid"
+        " JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"
+        " JOIN pg_attribute b ON b.attrelid = h.inhparent AND b.attname = a.attname"
+        " LEFT JOIN pg_attrdef e ON e.adrelid = a.attrelid AND e.adnum = a.attnum LEFT JOIN pg_attrdef f ON f.adrelid = b.attrelid AND f.adnum = b.attnum"
+        " WHERE c.relispartition AND (a.attnotnull <> b.attnotnull OR a.attcollation <> b.attcollation"
+        "   OR pg_get_expr(e.adbin, e.adrelid) IS DISTINCT FROM pg_get_expr(f.adbin, f.adrelid) OR col_description(c.oid, a.attnum) IS NOT NULL)",
     ),
     (
         0,
@@ -29,9 +41,8 @@ QUERIES = (
     (
         0,
         f"SELECT 'table ' || c.relname, 'USING ' || m.amname FROM pg_class c {_CLASS} JOIN pg_am m ON m.oid = c.relam"
-        " WHERE c.relkind = 'r' AND m.amname <> 'heap'",
+        " WHERE c.relkind = 'r' AND m.amname <> 'heap' OR c.relkind = 'p'",
     ),
-    (0, f"SELECT 'table ' || c.relname, 'REPLICA IDENTITY' FROM pg_class c {_CLASS} WHERE c.relkind IN ('r', 'p') AND c.relreplident <> 'd'"),
     (0, f"SELECT 'table ' || c.relname, 'ROW LEVEL SECURITY' FROM pg_class c {_CLASS} WHERE c.relrowsecurity OR c.relforcerowsecurity"),
     (
         0,
@@ -57,23 +68,17 @@ QUERIES = (
     (
         0,
         "SELECT 'sequence of column ' || c.relname || '.' || a.attname,"
-        " 'START ' || q.seqstart || ' INCREMENT ' || q.seqincrement || ' MINVALUE ' || q.seqmin || ' MAXVALUE ' || q.seqmax || ' CACHE ' || q.seqcache"
+        " CASE WHEN s.relname <> c.relname || '_' || a.attname || '_seq' THEN 'the name ' || s.relname || ' and ' ELSE '' END"
+        " || 'START ' || q.seqstart || ' INCREMENT ' || q.seqincrement || ' MINVALUE ' || q.seqmin || ' MAXVALUE ' || q.seqmax || ' CACHE ' || q.seqcache"
         " || CASE WHEN q.seqcycle THEN ' CYCLE' ELSE '' END"
-        " FROM pg_sequence q JOIN pg_depend e ON e.classid = 'pg_class'::regclass AND e.objid = q.seqrelid AND e.deptype IN ('a', 'i')"
+        " FROM pg_sequence q JOIN pg_class s ON s.oid = q.seqrelid JOIN pg_depend e"
+        " ON e.classid = 'pg_class'::regclass AND e.objid = q.seqrelid AND e.deptype IN ('a', 'i')"
         f" AND e.refclassid = 'pg_class'::regclass JOIN pg_class c ON c.oid = e.refobjid {_CLASS}"
         " JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = e.refobjsubid"
-        " WHERE (q.seqstart, q.seqincrement, q.seqmin, q.seqcache, q.seqcycle) <> (1, 1, 1, 1, false)"
+        # START and INCREMENT of an identity are carried; a name of its own is not, where there was room for PostgreSQL's.
+        " WHERE a.attidentity = '' AND (q.seqstart, q.seqincrement) <> (1, 1) OR (q.seqmin, q.seqcache, q.seqcycle) <> (1, 1, false)"
+        " OR a.attidentity <> '' AND octet_length(c.relname || a.attname) < 50 AND s.relname <> c.relname || '_' || a.attname || '_seq'"
         " OR q.seqmax <> CASE q.seqtypid WHEN 'int2'::regtype THEN 32767 WHEN 'int4'::regtype THEN 2147483647 ELSE 9223372036854775807 END",
-    ),
-    (
-        15,
-        f"SELECT 'constraint ' || k.conname || ' of ' || c.relname, 'ON DELETE SET NULL or DEFAULT of some columns only'"
-        f" FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid {_CLASS} WHERE k.confdelsetcols IS NOT NULL",
-    ),
-    (
-        0,
-        f"SELECT 'constraint ' || k.conname || ' of ' || c.relname, 'INCLUDE' FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid {_CLASS}"
-        " JOIN pg_index i ON i.indexrelid = k.conindid WHERE k.contype IN ('p', 'u') AND i.indnkeyatts < i.indnatts",
     ),
     (
         0,
@@ -84,7 +89,17 @@ QUERIES = (
     (
         0,
         f"SELECT 'constraint ' || k.conname || ' of ' || c.relname, 'NOT VALID' FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid {_CLASS}"
-        " WHERE k.contype IN ('c', 'f') AND NOT k.convalidated",
+        " WHERE k.contype IN ('c', 'f', 'n') AND NOT k.convalidated",
+    ),
+    (18, f"SELECT 'column ' || c.relname || '.' || a.attname, 'GENERATED VIRTUAL' FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid {_CLASS}"
+         " WHERE a.attgenerated = 'v'"),
+    (
+        18,
+        "SELECT 'constraint ' || k.conname || ' of ' || c.relname, CASE WHEN k.contype = 'n' THEN 'a named NOT NULL, or one with NO INHERIT'"
+        " WHEN k.conperiod THEN 'WITHOUT OVERLAPS or PERIOD' ELSE 'NOT ENFORCED' END"
+        f" FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid {_CLASS} WHERE k.conperiod OR NOT k.conenforced OR k.contype = 'n' AND k.conislocal"
+        " AND (k.connoinherit OR octet_length(k.conname) < 60 AND k.conname <> c.relname || '_'"
+        " || (SELECT a.attname FROM pg_attribute a WHERE a.attrelid = k.conrelid AND a.attnum = k.conkey[1]) || '_not_null')",
     ),
     (
         0,
