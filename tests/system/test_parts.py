@@ -38,6 +38,12 @@ def test_a_new_name_that_the_certificate_does_not_have(deployed):
     assert files(deployed) == before
 
 
+def test_a_new_port_that_the_database_does_not_have(deployed):
+    before = files(deployed)
+    refused(deployed.run(playbook="crm.platform.crm_service", foundation_database_port=5433), "5433", "foundation_database_port", "crm.platform.site")
+    assert files(deployed) == before
+
+
 def test_the_check_of_a_new_name_on_the_whole_site_is_not_refused(deployed):
     checked = deployed.run("--check", foundation_domain=NEW)
     assert checked.rc == 0, checked.failure
@@ -80,6 +86,9 @@ def test_a_file_over_the_limit_is_refused_in_words_that_name_it(deployed):
     # The web client shows these words.
     status, dummy, script = client.request("GET", "/custom.js")
     assert status == 200 and b"413" in script
+    # Whose session has ended has to log in and can send it again; Tryton itself says 413.
+    client.authorization = "Session " + base64.b64encode(b"admin:1:0000").decode()
+    assert attach(client, LIMIT * 2**20)[0] == 401
 
 
 @pytest.fixture

@@ -151,7 +151,7 @@ def test_no_path_breaks_the_gate(path):
     gate.named_database(path)
 
 
-def passed_on(status, path, body=(b"could not open file \"base/16384/2619\"",)):
+def passed_on(status, path, body=(b"could not open file \"base/16384/2619\"",), size=""):
     """(status, body) that a client sees of what Tryton answers."""
     seen = []
 
@@ -159,7 +159,8 @@ def passed_on(status, path, body=(b"could not open file \"base/16384/2619\"",)):
         start_response(status, [("Content-Type", "text/html")])
         return list(body)
 
-    found = gate.without_database(tryton, {"PATH_INFO": path, "REQUEST_METHOD": "POST"}, lambda *words: seen.append(words), "crm")
+    environ = {"PATH_INFO": path, "REQUEST_METHOD": "POST", "CONTENT_LENGTH": size}
+    found = gate.pass_on(tryton, environ, lambda *words: seen.append(words), "crm", 1000)
     return seen[0][0], b"".join(found)
 
 
@@ -175,3 +176,9 @@ def test_what_is_not_there_is_404_elsewhere():
 
 def test_no_503_tells_a_path_of_the_server():
     assert b"base/" not in passed_on("503 SERVICE UNAVAILABLE", "/crm/rpc/")[1]
+
+
+def test_a_file_of_somebody_whose_session_has_ended_is_401():
+    assert passed_on("413 REQUEST ENTITY TOO LARGE", "/crm/rpc/", size="1000") == ("401 Unauthorized", b'{"error": "the session has ended"}\n')
+    for path, size in (("/crm/rpc/", "1001"), ("/crm/data/party.party", "10")):
+        assert passed_on("413 REQUEST ENTITY TOO LARGE", path, [b"no"], size) == ("413 REQUEST ENTITY TOO LARGE", b"no")

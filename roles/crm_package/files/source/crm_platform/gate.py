@@ -1,7 +1,7 @@
 # Copyright: crm.platform contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which database a request is for, and what a client is told where that is away. Pure."""
+"""Which database a request is for, and what a client is told where that is away or the session has ended. Pure."""
 
 from __future__ import annotations
 
@@ -50,10 +50,21 @@ def logs_in(path: str, database: str) -> bool:
     return path in (f"/{database}/", f"/{database}/rpc/", f"/{database}/session/login")
 
 
-def without_database(inner: t.Callable, environ: dict, start_response: t.Callable, database: str) -> t.Any:
-    """Pass a request on to Tryton; where that finds no database, answer 503 in words that tell nothing of the server.
+def length(environ: dict) -> int:
+    """Of the request's body, in bytes; 0 where it does not say."""
+    text = environ.get("CONTENT_LENGTH") or ""
+    return int(text) if text.isdecimal() else 0
 
-    Tryton answers a login with 404 then, as if the database were unknown, and puts PostgreSQL's own message into a 503.
+
+def pass_on(inner: t.Callable, environ: dict, start_response: t.Callable, database: str, largest: int) -> t.Any:
+    """Pass a request on to Tryton, and put two of its answers right.
+
+    Where it finds no database, the answer is 503 in words that tell nothing of the server: Tryton answers a login with 404 then, as if the
+    database were unknown, and puts PostgreSQL's own message into a 503.
+    Where a session has ended, the answer is 401, at which a client logs in and sends its file again: Tryton tells whoever is not logged in
+    that a file is too large (413), with nothing to be done about it.
+
+    :param largest: bytes that a request may have of whoever is logged in.
     """
     begun: list = []
 
@@ -67,6 +78,10 @@ def without_database(inner: t.Callable, environ: dict, start_response: t.Callabl
             body.close()
         logger.error("%s is answered with 503: the database is not available", environ.get("PATH_INFO", ""))
         return answer(environ, start_response, "503 Service Unavailable", {"error": "database unavailable"})
+    if status.startswith("413") and environ.get("PATH_INFO", "") == f"/{database}/rpc/" and length(environ) <= largest:
+        if hasattr(body, "close"):
+            body.close()
+        return answer(environ, start_response, "401 Unauthorized", {"error": "the session has ended"})
     if begun:
         start_response(*begun)
     return body

@@ -11,6 +11,8 @@ gunicorn loads `application`. Before a request reaches Tryton,
   - a login while the database is away is answered with 503, as every other
     request is, not with 404; and no 503 shows a client what PostgreSQL said,
     which may be a path of the server;
+  - a file whose sender's session has ended is answered with 401, at which the
+    client asks for the password and sends it again, not with 413;
   - the models are loaded once, by whoever comes first. Tryton's own way to do
     that reads the list of all databases, which this role may not see.
 """
@@ -22,7 +24,7 @@ import threading
 import typing as t
 
 from crm_platform import pool, settings
-from crm_platform.gate import answer, named_database, without_database
+from crm_platform.gate import answer, named_database, pass_on
 
 settings.prepare("crm-platform-web")
 chosen = settings.read()
@@ -65,7 +67,8 @@ class Application:
         except Exception as exc:  # noqa: BLE001 - down, or not set up yet
             logger.error("the models of %s cannot be loaded: %s", self._database, " ".join(str(exc).split()))
             return answer(environ, start_response, "503 Service Unavailable", {"error": "database unavailable"})
-        return without_database(self._inner, environ, start_response, self._database)
+        largest = trytond.config.getint("request", "max_size_authenticated")
+        return pass_on(self._inner, environ, start_response, self._database, largest)
 
     def load(self) -> None:
         """Load the models of the activated modules, unless they are loaded.
