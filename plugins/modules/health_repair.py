@@ -26,6 +26,7 @@ description:
   - V(clear_logs) removes this machine's archived journals above O(journal_size) or older than O(journal_days), and packed logs older than
     O(log_days), as logrotate names them, C(NAME.log.2.gz) or C(NAME.log-20240131.gz), with C(.xz), C(.zst) and C(.bz2) as well.
     Never a log that is written to, no other packed file, and nothing outside of C(/var/log).
+  - V(unlock_logins) forgets the wrong logins of O(login), so that the CRM lets that user in again. Without a name it says who has some.
   - A repair that was killed can be run again.
 options:
   repairs:
@@ -42,12 +43,17 @@ options:
       - restore_shaping
       - renew_certificates
       - clear_logs
+      - unlock_logins
   slot:
     description: The replication slot of V(drop_dead_slot).
     type: str
     default: ""
   confirm:
     description: The name of O(slot) once more, since a slot that was dropped does not come back.
+    type: str
+    default: ""
+  login:
+    description: The user of the CRM whom V(unlock_logins) lets in again.
     type: str
     default: ""
   max_seconds:
@@ -210,6 +216,7 @@ from ansible_collections.crm.platform.plugins.module_utils.repair import (  # no
     certificates,
     firewall,
     indexes,
+    logins,
     logs,
     registry,
     services,
@@ -228,6 +235,7 @@ NAMES = [
     "restore_shaping",
     "renew_certificates",
     "clear_logs",
+    "unlock_logins",
 ]
 LOGS = ["/var/log/crm-platform", "/var/log/frr", "/var/log/nginx", "/var/log/pgbackrest", "/var/log/postgresql"]
 
@@ -238,6 +246,7 @@ def argument_spec():
         "repairs": {"type": "list", "elements": "str", "required": True, "choices": NAMES},
         "slot": {"type": "str", "default": ""},
         "confirm": {"type": "str", "default": ""},
+        "login": {"type": "str", "default": ""},
         "max_seconds": {"type": "int", "default": 3600},
         "wraparound_percent": {"type": "float", "default": 50},
         "lock_timeout": {"type": "int", "default": 10},

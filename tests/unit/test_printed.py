@@ -60,7 +60,7 @@ def test_a_playbook_and_its_variables(command):
         assert not unknown, f"{command}: nobody reads {unknown}"
 
 
-@pytest.mark.parametrize("given", [*REPAIRS["_repair_known"], ",".join(REPAIRS["_repair_known"]), "clear_logs, clear_logs", "a_b\nclear_logs"])
+@pytest.mark.parametrize("given", [*REPAIRS["_repair_what"], ",".join(REPAIRS["_repair_what"]), "clear_logs, clear_logs", "a_b\nclear_logs"])
 def test_names_of_repairs_as_text(given):
     names = trust_as_template(REPAIRS["_repair_names"])
     found = Templar(loader=DataLoader(), variables={"_repair_given": given}).template(names)
@@ -70,5 +70,5 @@ def test_names_of_repairs_as_text(given):
 def test_a_cure_names_repairs_that_there_are():
     importlib.import_module("ansible_collections.crm.platform.plugins.modules.health_check")
     named = {check.repair for check in registry.REGISTRY.values() if check.repair}
-    assert named and named <= set(REPAIRS["_repair_known"])
+    assert named and named <= set(REPAIRS["_repair_what"])
     assert registry.REPAIR == "ansible-playbook crm.platform.repair -e repair"

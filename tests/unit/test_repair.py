@@ -20,6 +20,7 @@ from ansible_collections.crm.platform.plugins.module_utils.repair import (
     firewall,
     host,
     indexes,
+    logins,
     logs,
     registry,
     services,
@@ -51,6 +52,17 @@ def texts(outcome):
     return [step.text for step in outcome.steps]
 
 
+def test_a_user_is_let_in_again_by_name():
+    wrong = [collections.namedtuple("Wrong", "login wrong")("ann", 6), collections.namedtuple("Wrong", "login wrong")("bob", 1)]
+    assert logins.TABLE.startswith("public.")
+    assert texts(planned("unlock_logins", wrong, login="ann")) == ["forget the wrong logins of ann"]
+    assert not planned("unlock_logins", []).steps and planned("unlock_logins", wrong, login="eve").notes == [
+        "eve has no wrong logins; others have: ann (6), bob (1)"
+    ]
+    with pytest.raises(registry.RepairError, match="login is empty; name the user .* ann \\(6\\), bob \\(1\\)"):
+        planned("unlock_logins", wrong)
+
+
 # -- the registry
 
 
@@ -64,7 +76,7 @@ def test_checks_and_repairs_name_one_another():
 
 def test_module_playbook_and_registry_know_the_same():
     documented = yaml.safe_load(health_repair.DOCUMENTATION)["options"]
-    assert health_repair.NAMES == PLAYBOOK["vars"]["_repair_known"] == documented["repairs"]["choices"]
+    assert health_repair.NAMES == list(PLAYBOOK["vars"]["_repair_what"]) == documented["repairs"]["choices"]
     assert set(health_repair.NAMES) == set(registry.REGISTRY)
     assert OPTIONS["wraparound_percent"] == checks.REGISTRY["db_wraparound"].warning
     table = (ROOT / "docs" / "repair.md").read_text()

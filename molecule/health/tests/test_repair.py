@@ -58,6 +58,15 @@ REPAIRS = {
         ),
         "error.log.N.gz",
     ),
+    "unlock_logins": (
+        Fault(
+            sql("INSERT INTO res_user_login_attempt (login, create_date) SELECT 'fault', now() AT TIME ZONE 'UTC' FROM generate_series(1, 6)"),
+            sql("DELETE FROM res_user_login_attempt"),
+            {"crm_failed_logins": WARNING},
+            {"crm_failed_logins": {"warning": 5}},
+        ),
+        "forget the wrong logins of fault",
+    ),
 }
 LIMITS = {name: limit for fault, dummy in REPAIRS.values() for name, limit in fault.limits.items()}
 # What is taken back after the test, and is no repair's to take back.
@@ -83,6 +92,7 @@ def repaired(lab):
             repair=list(REPAIRS),
             repair_slot="fault",
             repair_confirm="fault",
+            repair_login="fault",
             repair_log_directories=[LOGS],
             health_check_thresholds=LIMITS,
         )

@@ -121,6 +121,10 @@ class Found:
     explained: int = 0
 
 
+# What the server says of a statement in which $1 stands for a constant: wrong grammar, no type that can be told, no such parameter.
+WITHOUT_VALUES = ("42601", "42P18", "42P02")
+
+
 class Refused(Exception):
     """The server does not answer this question; the rest goes on."""
 
@@ -176,6 +180,9 @@ class Looker:
                 text += "; raise statement_timeout"
             elif getattr(error, "pgcode", "") == "42501":
                 text += "; log in as a superuser, or as a member of pg_monitor who may read the tables"
+            elif getattr(error, "pgcode", "") in WITHOUT_VALUES:
+                # Such as interval $10: the server keeps statements with parameters in places where its grammar wants a constant.
+                text = "PostgreSQL keeps them without their values, and plans them only with these; EXPLAIN one by hand, with values, where it is slow"
             raise Refused(text) from None
         except BaseException:
             with contextlib.suppress(DatabaseError):

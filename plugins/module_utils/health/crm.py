@@ -94,7 +94,8 @@ def answers(host):
             None,
             f"{crm.name} answers, but {error}",
             WARNING,
-            "wait until the CRM lets the user in again; crm_failed_logins tells who tries"
+            "wait until the CRM lets the user in again, or ansible-playbook crm.platform.repair -e repair=unlock_logins -e repair_login=NAME;"
+            " crm_failed_logins tells who tries"
             if error.locked
             else f"write the user's password of today into {crm.given['password_file']}, for root only",
             "",
@@ -245,6 +246,7 @@ def tasks(host):
     500,
     "see who tries: SELECT login, ip_address, count(*) FROM res_user_login_attempt GROUP BY 1, 2; narrow the firewall",
     "own",
+    repair="unlock_logins",
 )
 def failed_logins(host):
     """Failed logins within a day"""
