@@ -217,7 +217,12 @@ def test_new_attachments_are_saved_in_time_and_what_is_gone_of_them_comes_back_f
     number, began = attach(undone, "soon saved"), time.monotonic()
     path = file_of(undone, "soon saved")
     files = f"restic --no-cache --no-lock -r {REPOSITORY}/files --password-file /etc/crm-platform/secrets/backup_key"
-    undone.host.wait_for("the attachment to be saved", lambda: path in undone.host.sh(f"{files} ls latest {path}"), 300)
+
+    def saved():
+        # Its first line names what is asked for.
+        return path in undone.host.sh(f"{files} ls latest {path}").splitlines()
+
+    undone.host.wait_for("the attachment to be saved", saved, 300)
     print(f"saved after {time.monotonic() - began:.0f} s")
     undone.host.sh("systemctl stop crm-platform-backup-attachments.timer")
     # One that is as young as the saving itself is saved once more.
@@ -228,7 +233,7 @@ def test_new_attachments_are_saved_in_time_and_what_is_gone_of_them_comes_back_f
     undone.host.run("rm", "-r", os.path.dirname(os.path.dirname(path)))
     assert command(undone, "follow") == {"changed": False}
     attach(undone, "another")
-    assert command(undone, "follow")["changed"] and path not in undone.host.sh(f"{files} ls latest {path} || true")
+    assert command(undone, "follow")["changed"] and not saved()
     assert [one["check"] for one in state(undone)["problems"]] == ["attachments"]
     assert command(undone, "files", "--path", "/var/lib/crm-platform/data")["restored"] == 1
     assert undone.host.read(path) == "attachment soon saved"
