@@ -160,7 +160,7 @@ def passed_on(status, path, body=(b"could not open file \"base/16384/2619\"",), 
         return list(body)
 
     environ = {"PATH_INFO": path, "REQUEST_METHOD": "POST", "CONTENT_LENGTH": size}
-    found = gate.pass_on(tryton, environ, lambda *words: seen.append(words), "crm", 1000)
+    found = gate.pass_on(tryton, environ, lambda *words: seen.append(words), "crm", (100, 1000))
     return seen[0][0], b"".join(found)
 
 
@@ -178,7 +178,8 @@ def test_no_503_tells_a_path_of_the_server():
     assert b"base/" not in passed_on("503 SERVICE UNAVAILABLE", "/crm/rpc/")[1]
 
 
-def test_a_file_of_somebody_whose_session_has_ended_is_401():
-    assert passed_on("413 REQUEST ENTITY TOO LARGE", "/crm/rpc/", size="1000") == ("401 Unauthorized", b'{"error": "the session has ended"}\n')
-    for path, size in (("/crm/rpc/", "1001"), ("/crm/data/party.party", "10")):
-        assert passed_on("413 REQUEST ENTITY TOO LARGE", path, [b"no"], size) == ("413 REQUEST ENTITY TOO LARGE", b"no")
+@pytest.mark.parametrize("status", ["400 BAD REQUEST", "413 REQUEST ENTITY TOO LARGE"])
+def test_a_file_of_somebody_whose_session_has_ended_is_401(status):
+    assert passed_on(status, "/crm/rpc/", size="1000") == ("401 Unauthorized", b'{"error": "the session has ended"}\n')
+    for path, size in (("/crm/rpc/", "1001"), ("/crm/rpc/", "100"), ("/crm/data/party.party", "500")):
+        assert passed_on(status, path, [b"no"], size) == (status, b"no")

@@ -56,15 +56,15 @@ def length(environ: dict) -> int:
     return int(text) if text.isdecimal() else 0
 
 
-def pass_on(inner: t.Callable, environ: dict, start_response: t.Callable, database: str, largest: int) -> t.Any:
+def pass_on(inner: t.Callable, environ: dict, start_response: t.Callable, database: str, limits: tuple[int, int]) -> t.Any:
     """Pass a request on to Tryton, and put two of its answers right.
 
     Where it finds no database, the answer is 503 in words that tell nothing of the server: Tryton answers a login with 404 then, as if the
     database were unknown, and puts PostgreSQL's own message into a 503.
-    Where a session has ended, the answer is 401, at which a client logs in and sends its file again: Tryton tells whoever is not logged in
-    that a file is too large (413), with nothing to be done about it.
+    Where a session has ended, the answer is 401, at which a client logs in and sends its file again: of whoever is not logged in Tryton reads
+    no request of that size, and answers 400 or 413, with nothing to be done about it.
 
-    :param largest: bytes that a request may have of whoever is logged in.
+    :param limits: bytes that a request may have of a stranger, and of whoever is logged in.
     """
     begun: list = []
 
@@ -78,7 +78,8 @@ def pass_on(inner: t.Callable, environ: dict, start_response: t.Callable, databa
             body.close()
         logger.error("%s is answered with 503: the database is not available", environ.get("PATH_INFO", ""))
         return answer(environ, start_response, "503 Service Unavailable", {"error": "database unavailable"})
-    if status.startswith("413") and environ.get("PATH_INFO", "") == f"/{database}/rpc/" and length(environ) <= largest:
+    too_large = limits[0] < length(environ) <= limits[1]
+    if too_large and status[:3] in ("400", "413") and environ.get("PATH_INFO", "") == f"/{database}/rpc/":
         if hasattr(body, "close"):
             body.close()
         return answer(environ, start_response, "401 Unauthorized", {"error": "the session has ended"})

@@ -12,7 +12,7 @@ gunicorn loads `application`. Before a request reaches Tryton,
     request is, not with 404; and no 503 shows a client what PostgreSQL said,
     which may be a path of the server;
   - a file whose sender's session has ended is answered with 401, at which the
-    client asks for the password and sends it again, not with 413;
+    client asks for the password and sends it again, not with 400;
   - the models are loaded once, by whoever comes first. Tryton's own way to do
     that reads the list of all databases, which this role may not see.
 """
@@ -67,8 +67,8 @@ class Application:
         except Exception as exc:  # noqa: BLE001 - down, or not set up yet
             logger.error("the models of %s cannot be loaded: %s", self._database, " ".join(str(exc).split()))
             return answer(environ, start_response, "503 Service Unavailable", {"error": "database unavailable"})
-        largest = trytond.config.getint("request", "max_size_authenticated")
-        return pass_on(self._inner, environ, start_response, self._database, largest)
+        limits = tuple(trytond.config.getint("request", name) for name in ("max_size", "max_size_authenticated"))
+        return pass_on(self._inner, environ, start_response, self._database, limits)
 
     def load(self) -> None:
         """Load the models of the activated modules, unless they are loaded.
