@@ -161,11 +161,13 @@ def test_each_drift_alone(deployed, what, request):
 def test_a_file_that_outranks_the_roles_settings_is_named(deployed):
     path = "/etc/postgresql/15/main/conf.d/zz-other.conf"
     deployed.host.sh(f"echo 'fsync = off' > {path}; echo 'jit = on' >> {path}; systemctl reload postgresql@15-main; sleep 1")
+    deployed.platform.sql("ALTER DATABASE crm SET work_mem = '1MB'")
     try:
         told = deployed.run(playbook="crm.platform.database")
-        assert told.rc != 0 and f"jit by {path} line 2" in told.failure, told.failure
+        assert told.rc != 0 and f"jit by {path} line 2" in told.failure and "work_mem by ALTER DATABASE crm" in told.failure, told.failure
         found = json.loads(deployed.host.run("crm-platform-health", "--area", "database", "--json", "--no-write", check=False).stdout)["results"]
         safety = next(one for one in found if one["id"] == "db_safety_settings")
         assert safety["status"] == "critical" and f"fsync is off ({path} line 1)" in safety["message"] and path in safety["cure"]
     finally:
         deployed.host.sh(f"rm {path}; systemctl reload postgresql@15-main")
+        deployed.platform.sql("ALTER DATABASE crm RESET work_mem")

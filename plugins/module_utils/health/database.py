@@ -446,16 +446,22 @@ def safety_settings(host):
     return Reading(len(rows), said, CRITICAL, f"take the line out of {foreign[0]}; SELECT pg_reload_conf()" if foreign else "")
 
 
-@check("db_outranked_settings", "database", cure="take the line out of that file, or move the setting into database_settings; SELECT pg_reload_conf()")
+@check("db_outranked_settings", "database", cure="take it out there (a line of a file, ALTER ... RESET, an option of the unit), or move it into database_settings")
 def outranked_settings(host):
-    """No other file outranks the settings of the platform"""
+    """Nothing outranks the settings of the platform"""
     rows = host.database.rows(
-        "SELECT f.name, s.sourcefile, s.sourceline FROM pg_catalog.pg_file_settings f JOIN pg_catalog.pg_settings s ON lower(s.name) = lower(f.name)"
-        " WHERE f.sourcefile LIKE %s AND NOT f.applied AND f.error IS NULL AND s.sourcefile NOT LIKE %s AND s.sourcefile NOT LIKE %s ORDER BY 1",
+        "WITH ours AS (SELECT lower(f.name) AS name, f.applied FROM pg_catalog.pg_file_settings f WHERE f.sourcefile LIKE %s AND f.error IS NULL)"
+        " SELECT o.name, coalesce(s.sourcefile || ' line ' || s.sourceline, 'the ' || s.source) FROM ours o JOIN pg_catalog.pg_settings s"
         # What ALTER SYSTEM has set is taken back by the next run of crm.platform.database.
+        " ON lower(s.name) = o.name WHERE NOT o.applied AND s.sourcefile NOT LIKE %s AND s.sourcefile NOT LIKE %s"
+        " OR s.source IN ('command line', 'environment variable')"
+        " UNION SELECT o.name, CASE WHEN r.setrole = 0 THEN 'ALTER DATABASE ' || d.datname ELSE 'ALTER ROLE ' || pg_catalog.pg_get_userbyid(r.setrole) END"
+        " FROM pg_catalog.pg_db_role_setting r CROSS JOIN LATERAL pg_catalog.unnest(r.setconfig) AS c(setting)"
+        " JOIN ours o ON o.name = lower(pg_catalog.split_part(c.setting, '=', 1)) JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database()"
+        " WHERE r.setdatabase IN (0, d.oid) AND r.setrole IN (0, d.datdba) ORDER BY 1",
         ("%/conf.d/crm-platform.conf", "%crm-platform%", "%/postgresql.auto.conf"),
     )
-    said = "; ".join(f"{name} comes from {file} line {line}" for name, file, line in rows[:3])
+    said = "; ".join(f"{name} comes from {place}" for name, place in rows)
     return Reading(len(rows), said or "each is in force", WARNING if rows else OK)
 
 
