@@ -128,7 +128,7 @@ options:
     type: int
     default: 60
   foreign:
-    description: What becomes of a configuration of FRR that somebody else has written.
+    description: What becomes of a configuration of FRR that somebody else has written. V(replace) keeps copies of it as C(*.before-crm-platform).
     type: str
     choices: [refuse, replace]
     default: refuse

@@ -163,3 +163,13 @@ def test_killed_before_and_after_the_files_are_in_place(host, place, call, tmp_p
     assert host.read(f"{place}/conf.d/main.conf").startswith("# two\n")
     assert not call("config_files", {"files": files}).last["changed"]
     assert "crm-staged" not in listing(host, place)
+
+
+def test_a_copy_of_what_goes_is_kept_and_named(host, place, call):
+    host.write(f"{place}/theirs", "theirs\n")
+    going = [{"path": f"{place}/theirs", "state": "absent", "keep": f"{place}/before/theirs"}]
+    checked = call("config_files", {"files": going}, "--check")
+    assert checked.last["kept"] == {f"{place}/theirs": f"{place}/before/theirs"} and host.read(f"{place}/theirs") == "theirs\n"
+    done = call("config_files", {"files": going})
+    assert done.last["kept"] == checked.last["kept"] and host.read(f"{place}/before/theirs") == "theirs\n"
+    assert call("config_files", {"files": going}).last["kept"] == {}

@@ -29,3 +29,9 @@ def test_it_changes_nothing_and_names_the_packages(host, call):
     read = call("host_facts", {}, "--check").last
     assert not read["changed"]
     assert read["ansible_facts"]["ansible_packages"]["dpkg"] == host.sh("dpkg-query -W -f '${Version}' dpkg")
+
+
+def test_without_an_nginx_there_are_no_sites_of_one(host, call):
+    facts = call("host_facts", {}).last["ansible_facts"]
+    assert facts["ansible_nginx_foreign"] == {}
+    assert sorted(facts["ansible_web_listeners"]) == sorted({line.split()[3].rsplit(":", 1)[1] for line in host.sh("ss -Hltn").splitlines()})

@@ -164,4 +164,7 @@ def test_what_somebody_else_has_configured_is_left_alone(router, ask):
     refused = ask()
     assert refused.rc != 0 and "somebody else has written" in refused.failure and state(router) == before
     assert not ask(state="absent").last["changed"] and state(router) == before
+    daemons = router.read("/etc/frr/daemons")
     assert ask(foreign="replace").rc == 0 and "bgp" not in running(router)
+    assert router.read("/etc/frr/frr.conf.before-crm-platform") == "frr version 8.4\nrouter bgp 64512\n"
+    assert router.read("/etc/frr/daemons.before-crm-platform") == daemons
