@@ -160,6 +160,43 @@ def test_a_neighbour_that_bfd_does_not_watch(monkeypatch):
 
 # -- the firewall
 
+
+def rule(*matches, verdict="drop", table="fault", chain="input"):
+    expressions = [{"match": {"op": "==", "left": left, "right": right}} for left, right in matches]
+    return {"rule": {"family": "inet", "table": table, "chain": chain, "handle": 4, "expr": [*expressions, {verdict: None}]}}
+
+
+def port(right):
+    return {"payload": {"protocol": "tcp", "field": "dport"}}, right
+
+
+IN = {"chain": {"family": "inet", "table": "fault", "name": "input", "handle": 1, "type": "filter", "hook": "input", "prio": 10, "policy": "accept"}}
+FROM = ({"payload": {"protocol": "ip", "field": "saddr"}}, "192.0.2.7")
+LINK = ({"meta": {"key": "iifname"}}, "eth0")
+
+
+@pytest.mark.parametrize(
+    "parts, told",
+    [
+        ([IN, rule(port(443))], ["table inet fault: chain input: dport 443 drop"]),
+        ([IN, rule(LINK, port(443), verdict="reject")], ["table inet fault: chain input: iifname eth0 dport 443 reject"]),
+        ([IN, rule(port({"set": [22, {"range": [400, 500]}]}))], ["table inet fault: chain input: dport {\"set\": [22, {\"range\": [400, 500]}]} drop"]),
+        ([IN, rule(port("@closed"))], ["table inet fault: chain input: dport @closed drop"]),
+        ([IN, rule(LINK)], ["table inet fault: chain input: iifname eth0 drop"]),
+        ([{"chain": {**IN["chain"], "policy": "drop"}}], ["table inet fault: the policy of chain input is drop"]),
+        ([IN, rule(port(25))], []),
+        ([IN, rule(port({"range": [1, 80]}), FROM)], []),
+        ([IN, rule(({"ct": {"key": "state"}}, "invalid"))], []),
+        ([{"chain": {**IN["chain"], "hook": "output"}}, rule(port(443))], []),
+        ([{"chain": {**IN["chain"], "table": "crm_platform"}}, rule(table="crm_platform")], []),
+        ([IN, rule(port(443), verdict="accept")], []),
+    ],
+)
+def test_a_table_of_somebody_else_that_drops_is_told(parts, told):
+    document = {"nftables": [{"metainfo": {"version": "1.0.6"}}, {"table": {"family": "inet", "name": "fault", "handle": 1}}, *parts]}
+    assert firewall.foreign_drops(document, ("crm_platform",), (80, 443)) == told
+
+
 WANTED = "table inet crm_platform {\n  chain input {\n    accept\n  }\n\n  chain forward {\n  }\n}\n"
 LIVE = "table inet crm_platform {\n\tchain input {\n\t\taccept\n\t}\n\n\tchain forward {\n\t}\n}\n"
 

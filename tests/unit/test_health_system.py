@@ -8,6 +8,8 @@ from __future__ import annotations
 import errno
 import http.client
 import os
+import socket
+import threading
 import time
 import types
 
@@ -115,3 +117,25 @@ def test_what_its_users_get_is_no_doubt_about_the_check(monkeypatch, error, stat
     found = crm.answers(probe.Host({"crm": {"url": "https://crm.example.test", "password_file": "/none"}}))
     assert found.status == status and words in found.message
     assert found.repair == ("" if status == "warning" else None)
+
+
+def test_a_name_server_answers_or_not():
+    server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    server.bind(("127.0.0.1", 0))
+
+    def connect(plain, place, original=socket.socket.connect):
+        original(plain, (place[0], server.getsockname()[1]))
+
+    def answer():
+        asked, whom = server.recvfrom(512)
+        server.sendto(asked[:2] + b"\x81\x85" + asked[4:], whom)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", connect)
+        thread = threading.Thread(target=answer)
+        thread.start()
+        assert system.answers_names("127.0.0.1", 2)
+        thread.join()
+        assert not system.answers_names("127.0.0.1", 0.1)
+    server.close()
+    assert not system.answers_names("127.0.0.1", 0.1)

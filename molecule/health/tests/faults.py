@@ -482,6 +482,11 @@ BACKUP = {
 }
 
 NETWORK = {
+    "name server that is gone": Fault(
+        "cp /etc/resolv.conf /run/fault-resolv; echo nameserver 192.0.2.53 > /etc/resolv.conf",
+        "cat /run/fault-resolv > /etc/resolv.conf; rm /run/fault-resolv",
+        {"name_server": WARNING},
+    ),
     "firewall flushed": Fault(
         "nft delete table inet crm_platform", "systemctl restart crm-platform-firewall", {"firewall_table": CRITICAL, "firewall_bans": SKIPPED}
     ),
@@ -495,6 +500,12 @@ NETWORK = {
         "mkdir -p /run/crm-platform-firewall/inet_crm_platform; touch /run/crm-platform-firewall/inet_crm_platform/candidate.nft",
         "rm -r /run/crm-platform-firewall/inet_crm_platform",
         {"firewall_unconfirmed": WARNING},
+    ),
+    "table of somebody else that shuts the CRM's users out": Fault(
+        "nft add table inet fault; nft add chain inet fault input '{ type filter hook input priority 10; }';"
+        " nft add rule inet fault input iifname eth0 tcp dport 443 drop",
+        "nft delete table inet fault",
+        {"firewall_foreign": WARNING},
     ),
     "somebody shut out": Fault(
         "nft add element inet crm_platform banned.ipv4 '{ 192.0.2.7 . tcp . 22 }'",

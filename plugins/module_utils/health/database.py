@@ -446,6 +446,23 @@ def safety_settings(host):
     return Reading(len(rows), said, CRITICAL, f"take the line out of {foreign[0]}; SELECT pg_reload_conf()" if foreign else "")
 
 
+@check("db_write", "database", cure="see disk_space and disk_readonly, and the log of PostgreSQL; it goes on by itself once there is space", source="own")
+def write(host):
+    """A row can be written"""
+    if host.database.value("SELECT pg_catalog.pg_is_in_recovery()"):
+        raise Skipped("this server is a replica")
+    try:
+        with host.database.apart() as session:
+            # A table of the session's own, whose pages take space as any other's do.
+            session.run(
+                "SET statement_timeout = 3000; BEGIN; CREATE TEMPORARY TABLE crm_platform_look (at timestamptz);"
+                " INSERT INTO pg_temp.crm_platform_look VALUES (pg_catalog.now()); ROLLBACK"
+            )
+    except OSError as error:
+        return Reading(None, f"no row can be written: {error}", CRITICAL)
+    return Reading(None, "a row was written, and taken back")
+
+
 @check("db_outranked_settings", "database", cure="take it out there (a line of a file, ALTER ... RESET, an option of the unit), or move it into database_settings")
 def outranked_settings(host):
     """Nothing outranks the settings of the platform"""

@@ -9,6 +9,8 @@ import errno
 import glob
 import os
 import re
+import socket
+import struct
 import time
 import types
 import typing as t
@@ -17,6 +19,7 @@ import zlib
 from .registry import CRITICAL, OK, WARNING, Reading, Skipped, TimeOver, check
 
 GIB = 1024**3
+RESOLVER = "/etc/resolv.conf"
 # File systems that hold no data of this host, or are full by their nature.
 NO_DISKS = {"tmpfs", "devtmpfs", "squashfs", "iso9660", "overlay-ro", "nsfs", "proc", "sysfs", "cgroup2", "autofs", "fuse.lxcfs", "ramfs", "efivarfs"}
 # Their server may hang, and whoever asks waits for it in the kernel, where no signal wakes him: another process asks.
@@ -293,6 +296,36 @@ def clock(host):
         raise Skipped("the clock of a container is its host's")
     state = host.run("timedatectl", "show", "-p", "NTPSynchronized", "--value").strip()
     return Reading(None, "the clock is synchronised" if state == "yes" else "no time server sets the clock", OK if state == "yes" else WARNING)
+
+
+# Who are the name servers of the root: any server has an answer to it, if only a refusal. RFC 1035, 4.1.
+NAME_QUERY = struct.pack(">HHHHHH", 0x6372, 0x0100, 1, 0, 0, 0) + b"\0" + struct.pack(">HH", 2, 1)
+
+
+def answers_names(address: str, seconds: float) -> bool:
+    """Whether a name server answers at all."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as plain:
+            plain.settimeout(seconds)
+            plain.connect((address, 53))
+            plain.send(NAME_QUERY)
+            return plain.recv(4096)[:2] == NAME_QUERY[:2]
+    except OSError:
+        return False
+
+
+@check("name_server", "system", cure="resolvectl status or cat /etc/resolv.conf; ping the server that it names", source="own")
+def name_server(host):
+    """A name server answers"""
+    lines = (line.split() for line in host.read(RESOLVER).splitlines())
+    servers = [words[1].split("%")[0] for words in lines if words[:1] == ["nameserver"] and len(words) > 1][:3]
+    if not servers:
+        raise Skipped(f"{RESOLVER} names no server")
+    # The resolver of the C library asks them in this order, too.
+    there = next((server for server in servers if answers_names(server, min(1.5, host.left / len(servers)))), "")
+    if there:
+        return Reading(None, f"{there} answers")
+    return Reading(None, f"none of {', '.join(servers)} answers: no mail, no updates, no repository by its name", WARNING)
 
 
 @check("conntrack", "system", "%", 80, 95, "sysctl net.netfilter.nf_conntrack_max; see who opens so many connections", "awesome-prometheus-alerts")
