@@ -13,7 +13,7 @@ CAUSES = (
     (
         r"another build has been under way",
         "another build has been under way for half an hour",
-        "wait for it, or end it (`fuser /var/cache/crm-platform/package/lock` names it)",
+        "wait for it, or end it (`lslocks` names the process that holds /var/cache/crm-platform/package/lock)",
     ),
     (r"No space left on device|ENOSPC|Disk quota exceeded|MiB free, the build needs", "the disk is full", "make room below /var and run again"),
     (
