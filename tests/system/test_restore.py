@@ -9,7 +9,7 @@ import base64
 import os
 import time
 
-from backups import COMMAND, DATA, REPOSITORY, command, health, now, parties, problems, state
+from backups import COMMAND, DATA, QUIET, REPOSITORY, command, health, now, parties, problems, state
 
 
 def test_a_dropped_table_comes_back_with_every_acknowledged_row_and_none_after(undone):
@@ -224,7 +224,7 @@ def test_new_attachments_are_saved_in_time_and_what_is_gone_of_them_comes_back_f
 
     undone.host.wait_for("the attachment to be saved", saved, 300)
     print(f"saved after {time.monotonic() - began:.0f} s")
-    undone.host.sh("systemctl stop crm-platform-backup-attachments.timer")
+    undone.host.sh(QUIET)
     # One that is as young as the saving itself is saved once more.
     time.sleep(2)
     command(undone, "follow")
@@ -240,7 +240,6 @@ def test_new_attachments_are_saved_in_time_and_what_is_gone_of_them_comes_back_f
     assert undone.host.sh(f"stat -c '%U %a' {os.path.dirname(path)}") == undone.host.sh(f"stat -c '%U %a' {os.path.dirname(file_of(undone, 'another'))}")
     found = undone.platform.login().call("model.ir.attachment.read", [number], ["data"], {})
     assert "soon saved" in base64.b64decode(found[0]["data"]["base64"]).decode() and problems(undone) == set()
-    undone.host.sh("systemctl start crm-platform-backup-attachments.timer")
 
 
 def test_after_a_power_cut_nothing_starts_on_data_that_is_half_restored(undone):
