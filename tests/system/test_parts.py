@@ -121,5 +121,8 @@ def test_the_cure_of_a_new_name(deployed):
     for part in ("foundation", "crm_service"):
         done = deployed.run(playbook=f"crm.platform.{part}", foundation_domain=NEW)
         assert done.rc == 0, done.failure
+        # Foundation alone says what is left to do.
+        said = [task["result"].get("msg", "") for task in done.tasks if "take up the new names" in task["name"]]
+        assert (part == "foundation") == any("run crm.platform.crm_service as well" in one for one in said)
     there = tryton.Client(deployed.host.address, NEW, deployed.platform.authority).request("GET", "/health")
     assert there[0] == 200
