@@ -91,6 +91,9 @@ def test_the_export_of_another_key_is_kept(role, tmp_path):
     (kept,) = [one for one in place.iterdir() if one != path]
     assert kept.read_text() == before and kept.stat().st_mode & 0o777 == 0o600 and opened(kept, tmp_path) == "first"
     assert export("second") == []
+    other = role("export", __backup_key_read={"content": "{{ 'second' | b64encode }}"}, **{**variables, "backup_key_passphrase": "another phrase"})
+    assert other.rc != 0 and f"{path} is there and backup_key_passphrase does not open it" in other.failure, other.text[-2000:]
+    assert opened(path, tmp_path) == "second"
 
 
 def test_postgresql_forgets_archiving_although_an_earlier_run_was_killed_before(role, tmp_path, systemctl):

@@ -158,6 +158,22 @@ def test_a_neighbour_that_bfd_does_not_watch(monkeypatch):
     assert (found.status, found.message) == ("critical", "10.0.0.3 has no session")
 
 
+# -- the backups
+
+
+def test_what_the_state_remembers_is_asked_or_dated():
+    full, runs = "crm-platform-backup-full.timer", {"check": "run", "message": "the drill failed"}
+    problems = [{"check": "timer", "message": f"{full} is inactive; start it"}]
+    for active, more, status, message in (
+        ("active\n", [], registry.OK, "they did"),
+        ("inactive\n", [], registry.CRITICAL, f"1: {full} is inactive; start it (as it was 7 minutes ago)"),
+        ("active\n", [runs], registry.CRITICAL, "1: the drill failed (as it was 7 minutes ago)"),
+    ):
+        kept = json.dumps({"written": NOW - 420, "problems": problems + more})
+        found = backup.runs(Host({f"systemctl is-active {full}": active}, {backup.STATE: kept}))
+        assert (found.status, found.message.removeprefix("1: ")) == (status, message.removeprefix("1: "))
+
+
 # -- the firewall
 
 

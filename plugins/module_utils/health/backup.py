@@ -36,8 +36,21 @@ def problems(host, *kinds: str) -> list:
     return [one["message"] for one in state(host).get("problems", []) if one["check"] in kinds]
 
 
-def told(found: list, well: str) -> Reading:
-    return Reading(len(found), listed(found) or well, CRITICAL if found else OK)
+def told(host, found: list, well: str) -> Reading:
+    """What the state tells, and when that was: somebody may have cured it since."""
+    minutes = (host.now - state(host)["written"]) / 60
+    when = f" (as it was {minutes:.0f} minutes ago)" if found and minutes >= 2 else ""
+    return Reading(len(found), (listed(found) or well) + when, CRITICAL if found else OK)
+
+
+def stopped_timers(host) -> list:
+    """What the state tells of timers, as far as it still is so."""
+    found = []
+    for message in problems(host, "timer"):
+        unit = message.split(" ", 1)[0]
+        if not unit.endswith(".timer") or host.run("systemctl", "is-active", unit, check=False).strip() != "active":
+            found.append(message)
+    return found
 
 
 @check("backup_state", "backup", "h", 3, 12, "systemctl list-timers 'crm-platform-backup*'; systemctl status crm-platform-backup-status", "own")
@@ -138,7 +151,7 @@ def server(host):
 @check("backup_files", "backup", cure="crm.platform.backup")
 def files(host):
     """Attachments, configuration and secrets are in the backup"""
-    return told(problems(host, "files", "forged"), "they are")
+    return told(host, problems(host, "files", "forged"), "they are")
 
 
 @check("backup_attachments", "backup", cure="crm-platform-backup files --path /var/lib/crm-platform/data", source="own")
@@ -149,7 +162,7 @@ def attachments(host):
     found = problems(host, "attachments")
     if not known and not found:
         raise Skipped("the CRM is on another host, or its database did not tell")
-    return told(found, f"{known['rows']} have" if known else "")
+    return told(host, found, f"{known['rows']} have" if known else "")
 
 
 @check("backup_key", "backup", cure="crm.platform.backup_key")
@@ -164,7 +177,7 @@ def key(host):
 def archive(host):
     """The log reaches the repository"""
     not_here(host, "host")
-    return told(problems(host, "archive"), "it does")
+    return told(host, problems(host, "archive"), "it does")
 
 
 @check("backup_drill", "backup", cure="crm.platform.restore_drill")
@@ -176,26 +189,26 @@ def drill(host):
     if not found and not last:
         return Reading(None, "none was due yet", OK)
     told_ = f"restored in {last.get('seconds', 0):.0f} s" if last else ""
-    return told(found, told_)
+    return told(host, found, told_)
 
 
 @check("backup_runs", "backup", cure="journalctl -u 'crm-platform-backup*' -n 50", source="pgmonitor")
 def runs(host):
     """The last runs ended well, and the timers run"""
-    return told(problems(host, "run", "timer"), "they did")
+    return told(host, problems(host, "run") + stopped_timers(host), "they did")
 
 
 @check("backup_damage", "backup", cure="a full backup; then remove what is damaged, see docs/backup.md; crm-platform-backup verify", source="own")
 def damage(host):
     """No damage was found in the repository"""
-    return told(problems(host, "damaged", "verify", "repository"), "none was")
+    return told(host, problems(host, "damaged", "verify", "repository"), "none was")
 
 
 @check("backup_second", "backup", cure="crm.platform.backup; journalctl -t crm-platform-backup -n 50 says what failed", source="own")
 def second(host):
     """The second repository is as well as the first"""
     known = state(host).get("second")
-    return told(problems(host, "second"), f"{len(known['sets'])} sets in {known['place']}" if known else "there is none")
+    return told(host, problems(host, "second"), f"{len(known['sets'])} sets in {known['place']}" if known else "there is none")
 
 
 @check("backup_space", "backup", "%", 80, 92, "a larger repository, or fewer full backups: backup_retention_full", "pgmonitor")
