@@ -19,7 +19,10 @@ import pytest
 import yaml
 
 # Names of commands in a sentence, and no lines to type.
-FRAGMENTS = re.compile(r"^(docker kill|systemctl (start|show -p \.\.\.|show --timestamp=us\+utc)|crm-platform-backup (restore|undo|forget|set-aside.*|examine.*)|.* -e repair)$")
+FRAGMENTS = re.compile(
+    r"^(docker kill|systemctl (start|show -p \.\.\.|show --timestamp=us\+utc)|.* -e repair"
+    r"|crm-platform-backup (restore|undo|forget|set-aside.*|examine.*))$"
+)
 # What belongs to a host that keeps the backups of another.
 ELSEWHERE = ("crm-platform-backup-files.service",)
 # The time that a page made up.
@@ -46,11 +49,8 @@ REFUSED = {
 QUICK = ("repair=list", "repair=NAME", "advise_directory", "health_check_report_dir", "access_report", "backup_info", "unlock_logins")
 COMMANDS = [command for command in printed.commands() if not FRAGMENTS.match(command.words)]
 PLAYS = [command for command in COMMANDS if command.words.startswith("ansible-playbook")]
-ON_HOST = [
-    command
-    for command in COMMANDS
-    if not any(word in command.words for word in ELSEWHERE) and command.words.split()[0] in ("crm-platform-backup", "crm-platform-health", "systemctl", "journalctl")
-]
+PROGRAMS = ("crm-platform-backup", "crm-platform-health", "systemctl", "journalctl")
+ON_HOST = [command for command in COMMANDS if not any(word in command.words for word in ELSEWHERE) and command.words.split()[0] in PROGRAMS]
 MADE = [command for command in COMMANDS if command.words.startswith("make")]
 ALL = os.environ.get("CRM_TEST_PRINTED") == "all"
 SAID = []

@@ -463,7 +463,11 @@ def write(host):
     return Reading(None, "a row was written, and taken back")
 
 
-@check("db_outranked_settings", "database", cure="take it out there (a line of a file, ALTER ... RESET, an option of the unit), or move it into database_settings")
+@check(
+    "db_outranked_settings",
+    "database",
+    cure="take it out there (a line of a file, ALTER ... RESET, an option of the unit), or move it into database_settings",
+)
 def outranked_settings(host):
     """Nothing outranks the settings of the platform"""
     rows = host.database.rows(

@@ -69,7 +69,9 @@ def damaged(config: dict, segment: str) -> pathlib.Path:
             if path.exists():
                 return path
     known = ", ".join(name.rsplit("/", 1)[-1][:24] for name in named if (archive(config) / name).exists())
-    raise rules.BackupError(f"{segment} is no segment that the last verification found damaged ({known or 'it found none'}): `crm-platform-backup verify` looks")
+    raise rules.BackupError(
+        f"{segment} is no segment that the last verification found damaged ({known or 'it found none'}): `crm-platform-backup verify` looks"
+    )
 
 
 def stored_before(path: pathlib.Path) -> float | None:

@@ -239,4 +239,3 @@ def bring_back(config: dict, path: str, repository: int = 1) -> dict:
         what = rules.attachments_named(found["without_file"], found["missing"], "whose file is in no backup")
         raise rules.BackupError(f"{what}: add them again in the CRM, or delete them there")
     return {"changed": count > 0, "path": path, "restored": count}
-
