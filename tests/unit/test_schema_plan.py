@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from ansible_collections.crm.platform.plugins.module_utils.schema import declare, facts, plan, steps
+from ansible_collections.crm.platform.plugins.module_utils.schema import declare, facts, lexer, model, plan, scratch, steps
 
 
 class Facts:
@@ -129,3 +129,74 @@ def test_a_new_column_beside_an_undeclared_one_looks_like_a_rename():
     new[0]["columns"][0]["type"] = "bigint"
     (step,) = steps_of(old, new).steps
     assert step.reason == "it is missing"
+
+
+# -- names that are taken
+
+
+def made(order, what, makes=(), frees=()):
+    return steps.Step(steps.MAIN, order, f"-- {what}", "it is missing", what, makes=makes, frees=frees)
+
+
+def test_a_name_is_free_from_the_step_on_that_frees_it():
+    taken = {("relation", "i"): "index customer.i of o", ("type", "t"): "domain customer.t"}
+    steps.refuse_taken_names([made(1, "index customer.j", steps.relations("j"))], taken)
+    steps.refuse_taken_names([made(1, "index customer.i", (), steps.relations("i")), made(2, "index customer.i", steps.relations("i"))], taken)
+    with pytest.raises(steps.PlanError, match="index customer.i: the name i is taken by index customer.i of o; rename or drop"):
+        steps.refuse_taken_names([made(1, "index customer.i", steps.relations("i")), made(2, "index customer.i", (), steps.relations("i"))], taken)
+    with pytest.raises(steps.PlanError, match="table customer.t: the name t is taken by domain customer.t"):
+        steps.refuse_taken_names([made(1, "table customer.t", steps.with_row_type("t"))], taken)
+    with pytest.raises(steps.PlanError, match="taken by view customer.v"):
+        steps.refuse_taken_names([made(1, "view customer.v", steps.with_row_type("v")), made(2, "index customer.v", steps.relations("v"))], {})
+
+
+# -- statements of a definition
+
+
+@pytest.mark.parametrize(
+    "statement, works_on",
+    [
+        ("CREATE TABLE a (id int)", []),
+        ("CREATE UNIQUE INDEX i ON ONLY a (id)", ["a"]),
+        ('ALTER TABLE IF EXISTS ONLY "A b" ADD COLUMN x int', ["A b"]),
+        ("COMMENT ON COLUMN a.id IS 'x'", ["a"]),
+        ("COMMENT ON VIEW v IS 'x'", ["v"]),
+        ("CREATE TABLE p PARTITION OF a FOR VALUES IN (1)", ["a"]),
+        ("CREATE TABLE p (id int) PARTITION BY LIST (id)", []),
+        ("CREATE TABLE c (x int) INHERITS (a)", ["a"]),
+        ("CREATE VIEW v AS SELECT 1", []),
+    ],
+)
+def test_what_a_statement_works_on(statement, works_on):
+    assert scratch._works_on(statement) == works_on  # pylint: disable=protected-access
+
+
+@pytest.mark.parametrize(
+    "statement, allowed",
+    [
+        ("ALTER TABLE a ADD x int, ADD CONSTRAINT c CHECK (f(1, 2) > 0)", True),
+        ("ALTER TABLE ONLY a ADD PRIMARY KEY (id)", True),
+        ("ALTER TABLE a ADD x int, ALTER x SET NOT NULL", False),
+        ("ALTER TABLE a ADD x int, CLUSTER ON i", False),
+        ("ALTER TABLE added OWNER TO somebody", False),
+    ],
+)
+def test_an_alter_table_only_adds(statement, allowed):
+    words = [token for token in lexer.tokens(statement) if token.kind != lexer.SPACE]
+    assert scratch._adds_only(words[2:]) is allowed  # pylint: disable=protected-access
+
+
+@pytest.mark.parametrize(
+    "live, declared, after",
+    [
+        ((("security_barrier", "true"),), (), {"security_barrier": "on"}),
+        ((("security_barrier", "true"),), (("security_barrier", ""),), {}),
+        ((), (("security_invoker", "on"),), {"security_invoker": "on"}),
+        ((("check_option", "local"),), (("check_option", "cascaded"),), {"check_option": "cascaded"}),
+        ((("security_barrier", "false"),), (), {}),
+    ],
+)
+def test_the_options_of_a_view(live, declared, after):
+    view = model.View("v", "SELECT 1", options=declared)
+    assert model.options_meant(view.options_over(live)) == after
+    assert dataclasses.replace(view, whole=True).options_over(live) == tuple(pair for pair in declared if pair[1])
