@@ -67,5 +67,5 @@ options:
     type: str
 requirements:
   - psycopg2 2.8 or newer on the host that runs the module (C(python3-psycopg2) on Debian)
-  - PostgreSQL 13 to 17
+  - PostgreSQL 13 to 18
 """
