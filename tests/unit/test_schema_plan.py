@@ -108,6 +108,14 @@ def test_enums_only_grow(old, new):
         plan.Planner(wanted, live, Facts()).plan()
 
 
+def test_a_foreign_key_does_not_rest_on_a_key_that_is_deferrable():
+    target = {**table(("id", "int"), primary_key=["id"], primary_key_options={"deferrable": True}), "name": "p"}
+    here = table(("a", "int"), foreign_keys=[{"columns": ["a"], "references": {"table": "p", "columns": ["id"]}}])
+    with pytest.raises(steps.PlanError, match="p has no primary key or unique constraint on .id. that is not deferrable"):
+        steps_of([], [target, here])
+    assert steps_of([], [{**target, "primary_key_options": {}}, here]).steps
+
+
 def test_a_foreign_key_needs_a_type_that_its_target_has():
     target = {"name": "t", "columns": [{"name": "id", "type": "bigint"}], "primary_key": ["id"]}
     source = {

@@ -255,8 +255,10 @@ class Planner:
                 if not _has_key(known, constraint.target_columns) and not (
                     target in self.after.tables and _has_key(self.after.tables[target], constraint.target_columns)
                 ):
+                    put_off = any(set(key.columns) == set(constraint.target_columns) for key in known.of_kind(model.PRIMARY, model.UNIQUE).values())
                     raise PlanError(
-                        f"{what}: {target} has no primary key or unique constraint on ({', '.join(constraint.target_columns)}); "
+                        f"{what}: {target} has no primary key or unique constraint on ({', '.join(constraint.target_columns)})"
+                        f"{' that is not deferrable' if put_off else ''}; "
                         "declare one there, or reference the columns that have one"
                     )
                 there = self.after.tables[name].constraints.get(constraint.name) if name in self.after.tables else None
@@ -710,7 +712,8 @@ def beside(declared: model.Table, live: model.Table) -> tuple:
 
 
 def _has_key(table: model.Table, columns: tuple) -> bool:
-    keys = table.of_kind(model.PRIMARY, model.UNIQUE).values()
+    """Whether a foreign key can rest on something of these columns: PostgreSQL takes no key that is deferrable."""
+    keys = [key for key in table.of_kind(model.PRIMARY, model.UNIQUE).values() if not key.deferrable]
     plain = {tuple(sorted(identifier(column) for column in key.columns)) for key in keys}
     plain |= {
         tuple(sorted(_requoted(key) for key in index.keys)) for index in table.indexes.values() if index.unique and index.valid and not index.where
