@@ -505,6 +505,26 @@ EXAMPLES = r"""
   become: true
   become_user: postgres
 
+- name: Keep one room from being booked twice at a time, and show a reader of the view no row that the tables would not
+  crm.platform.customer_schema:
+    login_db: crm
+    owner: crm
+    tables:
+      - name: booking
+        columns:
+          - {name: id, type: bigint, identity: always, identity_start: 1000}
+          - {name: room, type: int4range, nullable: false}
+          - {name: during, type: tstzrange, nullable: false}
+        primary_key: [id]
+        exclusions:
+          - {name: booking_once, elements: [room WITH &&, during WITH &&]}
+    views:
+      - name: booking_now
+        query: SELECT id, room FROM booking WHERE during @> now()
+        security_invoker: true
+  become: true
+  become_user: postgres
+
 - name: Drop one table, and leave alone what else is not declared
   crm.platform.customer_schema:
     login_db: crm
