@@ -136,7 +136,7 @@ class Reading(t.NamedTuple):
     schema: model.Schema
     marks: dict
     oids: dict
-    names: dict
+    names: dict = {}
 
 
 def read(session, schema: str) -> Reading:
@@ -145,7 +145,7 @@ def read(session, schema: str) -> Reading:
     values = {"schema": schema}
     owner = session.value(_SCHEMA, values)
     if owner is None:
-        return Reading(model.Schema(schema, exists=False), {}, {}, {})
+        return Reading(model.Schema(schema, exists=False), {}, {})
     relations = session.rows(_RELATIONS, values)
     columns = _by_relation(session.rows(_COLUMNS, values))
     set_columns = "k.confdelsetcols" if session.version >= 15 else "NULL::int2[]"
@@ -166,8 +166,12 @@ def read(session, schema: str) -> Reading:
         else:
             others[row.relname] = KINDS[row.kind]
     found = model.Schema(schema, owner=owner, tables=tables, enums=enums, views=views, others=others)
-    names = {(row.room, row.name): row.what for row in session.rows(_NAMES, values)}
-    return Reading(found, marks, oids, names)
+    return Reading(found, marks, oids)
+
+
+def names(session, schema: str) -> dict:
+    """What has which name; only of a live schema is it asked."""
+    return {(row.room, row.name): row.what for row in session.rows(_NAMES, {"schema": schema})}
 
 
 def _by_relation(rows: list) -> dict:

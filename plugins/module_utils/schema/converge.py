@@ -122,7 +122,8 @@ class Converger:
     def _read(self) -> tuple:
         with self.session.transaction("ISOLATION LEVEL REPEATABLE READ, READ ONLY"):
             scratch.set_path(self.session, self.name)
-            return catalog.read(self.session, self.name), memory.read(self.session, self.name)
+            reading = catalog.read(self.session, self.name)._replace(names=catalog.names(self.session, self.name))
+            return reading, memory.read(self.session, self.name)
 
     def _compare_once(self, before: t.Optional[Comparison]) -> Comparison:
         reading, remembered = self._read()

@@ -330,9 +330,7 @@ class Planner:
         keys = relations(*table.of_kind(model.PRIMARY, model.UNIQUE, model.EXCLUDE))
         self.step(first, sql.table(schema, table), "it is missing", what, locks=locks, makes=(*with_row_type(name), *keys))
         if table.replica_identity not in ("", "default"):
-            given = table.replica_identity
-            words = given.upper() if given in ("full", "nothing") else f"USING INDEX {identifier(given)}"
-            self.step(tables.COMMENT, sql.alter(schema, name, f"REPLICA IDENTITY {words}"), "it is declared", what)
+            self.step(tables.COMMENT, sql.alter(schema, name, sql.replica_identity(table.replica_identity)), "it is declared", what)
         for constraint in table.of_kind(model.FOREIGN).values():
             locks = self._lock(constraint.target[1], SHARE_ROW_EXCLUSIVE) if constraint.target[0] == schema else ()
             text = sql.alter(schema, name, f"ADD {sql.constraint(constraint)}")
@@ -628,8 +626,7 @@ class Planner:
             self.step(place, f"ALTER VIEW {quoted} RESET ({', '.join(map(identifier, gone))})", "it is declared without that option", what)
             place += 1
         if new:
-            text = ", ".join(f"{identifier(name)} = {literal(value)}" for name, value in new.items())
-            self.step(place, f"ALTER VIEW {quoted} SET ({text})", "it is declared with that option", what)
+            self.step(place, f"ALTER VIEW {quoted} SET ({sql.settings(new.items())})", "it is declared with that option", what)
             place += 1
         return self._view_comment(wanted, live.comment, place)
 
@@ -643,7 +640,7 @@ class Planner:
     def _again(self, view, place: int) -> int:
         text = f"CREATE VIEW {identifier(view.schema, view.name)}"
         if view.options:
-            text += f" WITH ({', '.join(f'{identifier(key)} = {literal(value)}' for key, value in view.options)})"
+            text += f" WITH ({sql.settings(view.options)})"
         made = with_row_type(view.name) if view.schema == self.live.name else ()
         self.step(place, f"{text} AS {view.query}", "it had to step aside and comes back as it was", f"view {view.schema}.{view.name}", makes=made)
         live = model.View(

@@ -99,6 +99,16 @@ def table(schema: str, wanted: model.Table) -> str:
     return f"{text} PARTITION BY {wanted.partition_by}" if wanted.partition_by else text
 
 
+def settings(pairs: t.Iterable[tuple[str, str]]) -> str:
+    """As they stand between the brackets of WITH and SET."""
+    return ", ".join(f"{identifier(name)} = {literal(value)}" for name, value in pairs)
+
+
+def replica_identity(given: str) -> str:
+    """The action of ALTER TABLE for what model.Table has of it."""
+    return f"REPLICA IDENTITY {given.upper() if given in ('default', 'full', 'nothing') else f'USING INDEX {identifier(given)}'}"
+
+
 def alter(schema: str, name: str, action: str) -> str:
     return f"ALTER TABLE {identifier(schema, name)} {action}"
 
@@ -114,7 +124,7 @@ def index(schema: str, table_name: str, wanted: model.Index, concurrently: bool 
         f"({', '.join(keys)})",
         include(wanted),
         "NULLS NOT DISTINCT" if wanted.nulls_not_distinct else "",
-        f"WITH ({', '.join(f'{identifier(key)} = {literal(value)}' for key, value in wanted.storage)})" if wanted.storage else "",
+        f"WITH ({settings(wanted.storage)})" if wanted.storage else "",
         f"WHERE {where}" if where else "",
     ]
     return " ".join(word for word in words if word)
@@ -131,5 +141,5 @@ def enum(schema: str, wanted: model.Enum) -> str:
 
 def view(schema: str, wanted: model.View, replace: bool = False) -> str:
     given = wanted.options_over(())
-    options = f" WITH ({', '.join(f'{identifier(key)} = {literal(value)}' for key, value in given)})" if given else ""
+    options = f" WITH ({settings(given)})" if given else ""
     return f"CREATE {'OR REPLACE ' if replace else ''}VIEW {identifier(schema, wanted.name)}{options} AS {wanted.written or wanted.query}"

@@ -109,11 +109,7 @@ class TableDiff:
             self.alter(ALTER, f"SET {'LOGGED' if live.unlogged else 'UNLOGGED'}", reason, self.named("table"), hazards)
         if wanted.replica_identity and wanted.replica_identity != live.replica_identity:
             # Where it names an index, that is there by then.
-            self.alter(50, f"REPLICA IDENTITY {self._identity_words()}", f"it is {live.replica_identity}", self.named("table"), stage=FINISH)
-
-    def _identity_words(self) -> str:
-        given = self.wanted.replica_identity
-        return given.upper() if given in ("default", "full", "nothing") else f"USING INDEX {identifier(given)}"
+            self.alter(50, sql.replica_identity(wanted.replica_identity), f"it is {live.replica_identity}", self.named("table"), stage=FINISH)
 
     # -- columns
 
